@@ -1,0 +1,1 @@
+"""Qdrant's gRPC API over Qdrant Edge, in a process of its own."""

@@ -1,0 +1,1 @@
+"""Models on disk and in memory: manifest, ONNX graphs, sessions, tokenising, BM25 weights; knows no transport."""

@@ -1,0 +1,1 @@
+"""Compute kernels: NumPy arrays in, NumPy arrays out; imports nothing of ours."""

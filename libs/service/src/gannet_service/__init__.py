@@ -1,0 +1,1 @@
+"""What every Gannet server shares: serve(), interceptors, the error table, telemetry, configuration."""

@@ -1,0 +1,1 @@
+"""The embedder: dense and BM25 vectors over gRPC."""

@@ -1,0 +1,1 @@
+"""The gateway: documents, search and streamed answers over gRPC."""

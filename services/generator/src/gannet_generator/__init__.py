@@ -1,0 +1,1 @@
+"""The generator: streamed, cited answers over gRPC."""

@@ -1,0 +1,1 @@
+"""The reranker: cross-encoder scores over gRPC."""
