@@ -19,8 +19,8 @@ EXACT: frozenset[str] = frozenset()
 def kernel(*, fastmath: frozenset[str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compiles a function with Numba and keeps its Python type.
 
-    Serial on purpose: `parallel=True` under the workqueue layer aborts the process when two threads call it at once, and
-    the services own their threads. With NUMBA_DISABLE_JIT=1 the function stays plain Python.
+    Serial on purpose: `parallel=True` under the workqueue layer aborts the process when two threads call it at once,
+    and the services own their threads. With NUMBA_DISABLE_JIT=1 the function stays plain Python.
 
     Args:
         fastmath: LLVM fast-math flags, one of the sets of this module.

@@ -19,8 +19,8 @@ def scan_words(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.i
     """Finds the words of a UTF-8 text and hashes each in lower case.
 
     A word is a longest run of ASCII letters, ASCII digits and bytes >= 0x80 (parts of non-ASCII characters: the caller
-    has turned punctuation outside ASCII into spaces). So `os.path.join` is three words and `snake_case` is two. The hash
-    is 64-bit FNV-1a over the word's bytes with A-Z folded to a-z.
+    has turned punctuation outside ASCII into spaces). So `os.path.join` is three words and `snake_case` is two. The
+    hash is 64-bit FNV-1a over the word's bytes with A-Z folded to a-z.
     Reference: `tests/reference/bm25.py`.
 
     Args:
@@ -107,8 +107,8 @@ def weigh_terms(
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """Weighs a passage's terms by BM25 without the IDF, which the index multiplies in.
 
-    tf·(k1 + 1) / (tf + k1·(1 - b + b·length/average_length)), Robertson & Zaragoza 2009, equation 3.15; the length counts
-    the terms that are kept.
+    tf·(k1 + 1) / (tf + k1·(1 - b + b·length/average_length)), Robertson & Zaragoza 2009, equation 3.15; the length
+    counts the terms that are kept.
     Reference: `tests/reference/bm25.py`.
 
     Args:

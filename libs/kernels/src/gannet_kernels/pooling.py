@@ -7,7 +7,11 @@ from gannet_kernels._jit import FAST_SUMS, kernel
 
 
 @kernel(fastmath=FAST_SUMS)
-def mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], normalise: bool) -> NDArray[np.float32]:  # noqa: FBT001 - Numba kernels take positional arguments
+def mean_pool(
+    hidden: NDArray[np.float32],
+    mask: NDArray[np.int64],
+    normalise: bool,  # noqa: FBT001 - Numba functions take their arguments by position
+) -> NDArray[np.float32]:
     """Averages the rows whose mask is not zero and, if asked, scales the mean to length 1.
 
     Sentence-BERT's mean pooling (Reimers & Gurevych 2019, section 3) in one pass over the tokens.
@@ -19,8 +23,8 @@ def mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], normalise: b
         normalise: divide by the L2 norm.
 
     Returns:
-        f32[D]. All zeros if no row is kept. A mean of norm 0 stays zero rather than becoming NaN. NaN or infinity in a kept row
-        reaches the result; rows that are masked out are never read.
+        f32[D]. All zeros if no row is kept. A mean of norm 0 stays zero rather than becoming NaN. NaN or infinity in
+        a kept row reaches the result; rows that are masked out are never read.
     """
     length, dim = hidden.shape
     pooled = np.zeros(dim, dtype=np.float32)
@@ -32,7 +36,6 @@ def mean_pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], normalise: b
                 pooled[column] += hidden[row, column]
     if kept == 0:
         return pooled
-    # Scaling to length 1 makes the division by the count redundant, but without it a long text could overflow the sum of squares.
     scale = np.float32(1.0) / np.float32(kept)
     squares = np.float32(0.0)
     for column in range(dim):

@@ -6,15 +6,15 @@ from gannet_kernels import bm25, fusion, pooling
 
 
 def jit_available() -> bool:
-    """Whether kernels are compiled; false under NUMBA_DISABLE_JIT=1, where plain Python gives the same results slowly."""
+    """Whether kernels are compiled; false under NUMBA_DISABLE_JIT=1, where plain Python runs."""
     return hasattr(pooling.mean_pool, "py_func")
 
 
 def compile_all() -> None:
     """Calls every kernel once with the types it is used with.
 
-    From an empty cache this takes about 4 s; later processes load the machine code from disk in 0.4 s. Where the package's
-    folder cannot be written, Numba uses the user's cache folder.
+    From an empty cache this takes about 4 s; later processes load the machine code from disk in 0.4 s. Where the
+    package's folder cannot be written, Numba uses the user's cache folder.
     """
     pooling.mean_pool(np.ones((2, 4), dtype=np.float32), np.ones(2, dtype=np.int64), True)
 
