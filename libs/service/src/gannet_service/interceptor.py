@@ -1,0 +1,230 @@
+"""The one server interceptor: ids, trace span, credentials, deadline, admission, the error table, one log line and one metric a call.
+
+It is one object and not a chain, because every part needs what the others know (a refused call is logged with its trace id and its code)
+and each layer of a chain would cost a coroutine per message.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, cast
+
+import grpc
+import structlog
+from opentelemetry import context as otel_context
+from opentelemetry import propagate, trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from gannet_service import call as calls
+from gannet_service import metrics
+from gannet_service.call import Call, Principal
+from gannet_service.decode import Undecodable, guarded
+from gannet_service.errors import (
+    DeadlineTooShort,
+    GannetError,
+    InternalError,
+    InvalidInput,
+    NotReady,
+    Overloaded,
+    to_trailing_metadata,
+)
+
+Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# Infrastructure that must answer while calls are refused, and whose handlers are not ours.
+EXEMPT_PREFIX = "/grpc."
+OVERLOAD_RETRY_S = 0.5
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("rpc")
+_tracer = trace.get_tracer("gannet_service")
+
+
+class ServerInterceptor(grpc.aio.ServerInterceptor):
+    """See the module. `authenticate` is None for servers that only our own gateway talks to."""
+
+    def __init__(
+        self, *, deadline_default_s: float, concurrent_rpcs_max: int, authenticate: Authenticate | None = None
+    ) -> None:
+        self._deadline_default_s = deadline_default_s
+        self._concurrent_rpcs_max = concurrent_rpcs_max
+        self._authenticate = authenticate
+        self._in_work = 0
+        self.draining = False
+
+    async def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride] - the stub's type variables are per method
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or method.startswith(EXEMPT_PREFIX):  # pyright: ignore[reportUnnecessaryComparison] - None means no such method
+            return handler
+        metadata = {key: value for key, value in handler_call_details.invocation_metadata if isinstance(value, str)}
+        wrapped = (
+            self._streaming(handler, method, metadata)
+            if handler.response_streaming
+            else self._unary(handler, method, metadata)
+        )
+        make: Any = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        return make(wrapped, guarded(handler), handler.response_serializer)
+
+    def _unary(
+        self, handler: Any, method: str, metadata: Mapping[str, str]
+    ) -> Callable[[Any, Context], Awaitable[Any]]:
+        behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+        async def serve(request: Any, context: Context) -> Any:
+            work = _Work(method, metadata, context)
+            try:
+                await self._admit(work, context, bounded=not handler.request_streaming)
+                async with _deadline(work.call):
+                    response = await behaviour(_checked(request), context)
+                work.end("OK")
+                return response
+            except BaseException as error:  # noqa: BLE001 - the boundary: nothing below may answer for itself
+                await work.fail(error)
+            finally:
+                self._release(work)
+
+        return serve
+
+    def _streaming(
+        self, handler: Any, method: str, metadata: Mapping[str, str]
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+        behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+            work = _Work(method, metadata, context)
+            try:
+                await self._admit(work, context, bounded=not handler.request_streaming)
+                # aclosing: a client that leaves must end the handler now, not when the garbage collector comes by.
+                async with contextlib.aclosing(behaviour(_checked(request), context)) as responses:
+                    while True:
+                        try:
+                            async with _deadline(work.call):
+                                response = await anext(responses)
+                        except StopAsyncIteration:
+                            break
+                        work.messages += 1
+                        yield response
+                work.end("OK")
+            except BaseException as error:  # noqa: BLE001 - the boundary: nothing below may answer for itself
+                await work.fail(error)
+            finally:
+                self._release(work)
+
+        return serve
+
+    async def _admit(self, work: "_Work", context: Context, *, bounded: bool) -> None:
+        """Give the call its identity, or refuse it."""
+        left_s = cast("float | None", context.time_remaining())
+        if bounded:
+            left_s = self._deadline_default_s if left_s is None else min(left_s, 86_400.0)
+        work.identify(left_s)
+        if self.draining:
+            raise NotReady("the server is shutting down", reason="DRAINING", retry_after_s=OVERLOAD_RETRY_S)
+        if self._in_work >= self._concurrent_rpcs_max:
+            metrics.requests_refused.labels("concurrent_rpcs_max").inc()
+            raise Overloaded(f"{self._concurrent_rpcs_max} calls are in work already", retry_after_s=OVERLOAD_RETRY_S)
+        self._in_work += 1
+        work.admitted = True
+        metrics.rpcs_in_work.set(self._in_work)
+        if left_s is not None and left_s <= 0:
+            raise DeadlineTooShort("the deadline had passed when the call arrived")
+        if self._authenticate is not None:
+            work.identify(left_s, await self._authenticate(work.metadata))
+
+    def _release(self, work: "_Work") -> None:
+        if work.admitted:
+            self._in_work -= 1
+            metrics.rpcs_in_work.set(self._in_work)
+
+
+class _Work:
+    """One call on its way: its span, its clock, and how it ends."""
+
+    def __init__(self, method: str, metadata: Mapping[str, str], context: Context) -> None:
+        self.metadata = metadata
+        self.messages = 0
+        self.admitted = False
+        self._context = context
+        self._method = method
+        self._started = time.monotonic()
+        self._request_id = calls.new_request_id(metadata)
+        parent = propagate.extract(metadata)
+        self._span: Span = _tracer.start_span(method.lstrip("/"), context=parent, kind=SpanKind.SERVER)
+        # Every RPC has a task of its own, so what is set here is gone with it.
+        otel_context.attach(trace.set_span_in_context(self._span, parent))
+        self.call = Call(method=method, request_id=self._request_id, deadline=None)
+
+    def identify(self, left_s: float | None, principal: Principal | None = None) -> None:
+        deadline = None if left_s is None else self._started + left_s
+        self.call = Call(method=self._method, request_id=self._request_id, deadline=deadline, principal=principal)
+        calls.set_current(self.call)
+        if principal is not None:
+            structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+
+    def end(self, code: str, error: BaseException | None = None) -> None:
+        duration_s = time.monotonic() - self._started
+        metrics.rpc_duration_s.labels(self._method, code).observe(duration_s)
+        fields: dict[str, Any] = {"method": self._method, "code": code, "duration_ms": round(duration_s * 1e3, 3)}
+        if self.messages:
+            fields["messages"] = self.messages
+        if isinstance(error, GannetError):
+            fields |= {"reason": error.reason, "message": error.message}
+        if code == "INTERNAL":
+            _log.error("rpc", **fields, exc_info=error)
+        else:
+            _log.info("rpc", **fields)
+        if code in ("INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"):
+            self._span.set_status(Status(StatusCode.ERROR, code))
+        self._span.set_attribute("rpc.grpc.status", code)
+        self._span.end()
+
+    async def fail(self, error: BaseException) -> None:
+        """Answer with what `error` stands for; never returns normally."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+            self.end("CANCELLED")
+            raise error
+        if isinstance(error, grpc.aio.AbortError):
+            self.end("ABORTED_BY_HANDLER", error)
+            raise error
+        if isinstance(error, TimeoutError):
+            error = DeadlineTooShort("the deadline passed before the work was done")
+        if not isinstance(error, GannetError):
+            if not isinstance(error, Exception):
+                raise error
+            self.end("INTERNAL", error)
+            error = InternalError(f"internal error; quote request id {self._request_id}")
+        else:
+            self.end(error.code.name, error)
+        await self._context.abort(error.code, error.message, to_trailing_metadata(error))
+
+
+def _deadline(call: Call) -> asyncio.Timeout:
+    if call.deadline is None:
+        return asyncio.timeout(None)
+    return asyncio.timeout(max(0.0, call.deadline - time.monotonic()))
+
+
+def _checked(request: Any) -> Any:
+    """The request, or the complaint about it; a stream of requests is checked message by message."""
+    if isinstance(request, Undecodable):
+        raise InvalidInput(request.message, field=request.field or None, reason="UNDECODABLE")
+    if hasattr(request, "__aiter__"):
+        return _checked_stream(request)
+    return request
+
+
+async def _checked_stream(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _checked(request)

@@ -1,0 +1,133 @@
+"""`serve()`: the life of a server from the open port to the last flushed span. Every `__main__` ends in it."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gannet_service import telemetry
+from gannet_service.config import ServiceConfig
+from gannet_service.health import Health
+from gannet_service.interceptor import Authenticate, ServerInterceptor
+
+PARENT_PERIOD_S = 0.5
+HEALTH_SERVICE = "grpc.health.v1.Health"
+
+AddToServer = Callable[[grpc.aio.Server], None]
+Hook = Callable[[], Awaitable[None]]
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("serve")
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a service's main coroutine to its end."""
+    asyncio.run(main())
+
+
+async def serve(
+    config: ServiceConfig,
+    *,
+    service_names: Sequence[str],
+    add: Sequence[AddToServer],
+    health: Health,
+    authenticate: Authenticate | None = None,
+    warm: Hook | None = None,
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    close: Sequence[Hook] = (),
+) -> None:
+    """Serve until SIGTERM, SIGINT or, where configured, the parent's end; then drain, stop, close and flush.
+
+    Args:
+        config: the service's configuration.
+        service_names: full names of the services, for reflection.
+        add: registers one servicer each, e.g. `partial(add_EmbedderServicer_to_server, servicer)`.
+        health: keeps the health service's entries.
+        authenticate: turns a call's metadata into its principal; None lets every call in.
+        warm: runs after the port opened and before SERVING.
+        background: coroutines that run as long as the server; one that ends with an error ends the server.
+        close: run in order after the last call has ended.
+
+    Raises:
+        OSError: the port is taken.
+        ExceptionGroup: a background task failed; the server was stopped in order first.
+    """
+    interceptor = ServerInterceptor(
+        deadline_default_s=config.deadline_default_s,
+        concurrent_rpcs_max=config.concurrent_rpcs_max,
+        authenticate=authenticate,
+    )
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(config))
+    for register in add:
+        register(server)
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    reflection.enable_server_reflection([*service_names, HEALTH_SERVICE, reflection.SERVICE_NAME], server)
+    await health.start()
+    port = _bind(server, config)
+    await server.start()
+    _log.info("listening", host=config.host, port=port, pid=os.getpid())
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(coroutine()) for coroutine in background]
+            if config.exit_with_parent:
+                running.append(tasks.create_task(_watch_parent(stop)))
+            if warm is not None:
+                await warm()
+            await health.ready()
+            running.append(tasks.create_task(health.watch()))
+            _log.info("serving", services=list(service_names))
+            await stop.wait()
+            _log.info("draining")
+            await health.drain()
+            await asyncio.sleep(config.drain_s)
+            interceptor.draining = True
+            for task in running:
+                task.cancel()
+    finally:
+        await server.stop(config.grace_s)
+        for hook in close:
+            await hook()
+        _log.info("stopped")
+        telemetry.flush()
+
+
+def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:
+    try:
+        return server.add_insecure_port(f"{config.host}:{config.port}")
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {config.host}:{config.port}: is another process using the port?") from error
+
+
+def _options(config: ServiceConfig) -> list[tuple[str, int]]:
+    options = [
+        # Without this a stale process shares the port silently and takes half of the calls.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", config.message_bytes_max),
+        ("grpc.max_send_message_length", max(config.message_bytes_max, 64 << 20)),
+        # Our clients ping every second to notice dead peers.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if config.connection_age_max_s:
+        options.append(("grpc.max_connection_age_ms", int(config.connection_age_max_s * 1000)))
+        options.append(("grpc.max_connection_age_grace_ms", 60_000))
+    return options
+
+
+async def _watch_parent(stop: asyncio.Event) -> None:
+    """End the server when the process that started it is gone: a killed `gannet up` leaves nothing behind."""
+    parent = os.getppid()
+    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(PARENT_PERIOD_S)
+    _log.warning("parent gone")
+    stop.set()
