@@ -1,5 +1,7 @@
 """Outgoing calls: channels that notice dead peers, and calls that carry deadline, request id and trace and raise our errors."""
 
+from __future__ import annotations  # grpc's classes are generic in their stubs only
+
 import json
 import time
 from collections.abc import AsyncIterator

@@ -1,5 +1,7 @@
 """Says which field of an undecodable request is wrong; without this gRPC answers INTERNAL and leaves the caller guessing."""
 
+from __future__ import annotations  # grpc's classes are generic in their stubs only
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -4,11 +4,13 @@ It is one object and not a chain, because every part needs what the others know 
 and each layer of a chain would cost a coroutine per message.
 """
 
+from __future__ import annotations  # grpc's classes are generic in their stubs only
+
 import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import structlog
@@ -31,7 +33,8 @@ from gannet_service.errors import (
 )
 
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 # Infrastructure that must answer while calls are refused, and whose handlers are not ours.
 EXEMPT_PREFIX = "/grpc."
@@ -55,9 +58,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride] - the stub's type variables are per method
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> Handler:
         """Wrap the handler of one call."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
@@ -124,7 +127,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    async def _admit(self, work: "_Work", context: Context, *, bounded: bool) -> None:
+    async def _admit(self, work: _Work, context: Context, *, bounded: bool) -> None:
         """Give the call its identity, or refuse it."""
         left_s = cast("float | None", context.time_remaining())
         if bounded:
@@ -143,7 +146,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if self._authenticate is not None:
             work.identify(left_s, await self._authenticate(work.metadata))
 
-    def _release(self, work: "_Work") -> None:
+    def _release(self, work: _Work) -> None:
         if work.admitted:
             self._in_work -= 1
             metrics.rpcs_in_work.set(self._in_work)
