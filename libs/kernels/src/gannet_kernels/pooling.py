@@ -37,12 +37,12 @@ def mean_pool(
     if kept == 0:
         return pooled
     scale = np.float32(1.0) / np.float32(kept)
-    squares = np.float32(0.0)
+    squares = 0.0
     for column in range(dim):
         pooled[column] *= scale
-        squares += pooled[column] * pooled[column]
+        squares += np.float64(pooled[column]) * np.float64(pooled[column])
     if normalise and squares != 0.0:
-        scale = np.float32(1.0) / np.sqrt(squares)
+        scale = np.float32(1.0 / np.sqrt(squares))
         for column in range(dim):
             pooled[column] *= scale
     return pooled

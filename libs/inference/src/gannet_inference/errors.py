@@ -1,0 +1,60 @@
+"""What can go wrong with a model, each with the model's name and what the caller has to look at."""
+
+
+class ModelError(Exception):
+    """A model that cannot be had, built or run.
+
+    Attributes:
+        model: the manifest name.
+        field: the manifest key, file or tensor at fault.
+    """
+
+    def __init__(self, model: str, field: str, problem: str) -> None:
+        """Composes the message from its parts."""
+        super().__init__(f"model {model!r}: {field}: {problem}")
+        self.model = model
+        self.field = field
+
+
+class ManifestError(ModelError):
+    """The manifest cannot be read, names an unknown key or leaves one out."""
+
+
+class FetchFailed(ModelError):
+    """The source did not give the files within the limits of time and size."""
+
+
+class DigestMismatch(ModelError):
+    """A file is not the one that the manifest names; nothing of it is kept."""
+
+    def __init__(self, model: str, file: str, expected: str, found: str) -> None:
+        """Keeps both digests, sha256 in hex."""
+        super().__init__(model, file, f"sha256 is {found}, the manifest says {expected}; refused")
+        self.file = file
+        self.expected = expected
+        self.found = found
+
+
+class UnsupportedModel(ModelError):
+    """The files are a model that Gannet cannot build: another architecture, or parts that do not fit together."""
+
+
+class BadWeights(ModelError):
+    """A tensor is missing, has the wrong shape, or holds NaN or infinity."""
+
+
+class ModelFailure(ModelError):
+    """A loaded model failed while it ran, or gave NaN."""
+
+
+class QueueFull(Exception):
+    """The queue in front of the model is full.
+
+    Attributes:
+        retry_after_s: when a place should be free, from the measured rate.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        """Keeps the hint for the caller."""
+        super().__init__(f"the queue is full, try again in {retry_after_s:.2f} s")
+        self.retry_after_s = retry_after_s

@@ -1,0 +1,162 @@
+"""A bounded two-lane executor: interactive work first, bulk work never starved."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from enum import IntEnum
+from typing import Any, Generic, TypeVar, cast
+
+from gannet_inference.errors import QueueFull
+
+R = TypeVar("R")
+
+# Retry hints outside these bounds help nobody: shorter ones are a busy loop, longer ones outlive the caller's deadline.
+_RETRY_AFTER_S_MIN = 0.05
+_RETRY_AFTER_S_MAX = 30.0
+# Weight of the newest run in the moving average of run times: about the last 20 runs count.
+_SMOOTHING = 0.1
+
+
+class Lane(IntEnum):
+    """Which queue work waits in; the lower number goes first."""
+
+    INTERACTIVE = 0
+    BULK = 1
+
+
+class Work(Future[R], Generic[R]):
+    """A future that also knows how long it waited and ran; both are valid once it is done.
+
+    Cancelling it before it starts takes it out of the queue at once; a run that has started is finished.
+
+    Attributes:
+        queued_s: time from submission to start.
+        ran_s: time from start to end.
+    """
+
+    def __init__(self, function: Callable[[], R]) -> None:
+        """Keeps what to run; only the executor makes these."""
+        super().__init__()
+        self.function = function
+        self.submitted_at_s = time.monotonic()
+        self.queued_s = 0.0
+        self.ran_s = 0.0
+
+
+class PriorityExecutor:
+    """Runs functions on a fixed number of threads, from two bounded queues.
+
+    Interactive work always goes before bulk work, except that bulk work gets at least one of every `bulk_every` starts.
+    """
+
+    def __init__(self, *, name: str, threads: int, queue_max: int, bulk_every: int = 8) -> None:
+        """Starts the threads.
+
+        Args:
+            name: what the threads are called.
+            threads: how many functions run at once, >= 1.
+            queue_max: how many may wait, both lanes together, >= 1.
+            bulk_every: waiting bulk work starts at least once in so many starts, >= 2.
+        """
+        self._queue_max = queue_max
+        self._bulk_every = bulk_every
+        self._changed = threading.Condition()
+        # Ordered dicts rather than deques: a caller who leaves is taken out in O(1) and frees its place.
+        self._lanes: tuple[OrderedDict[Work[Any], None], ...] = (OrderedDict(), OrderedDict())
+        self._interactive_run = 0
+        self._mean_run_s = 0.0
+        self._closed = False
+        # Daemons, so that a process whose main thread has failed still ends.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True) for index in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How much work waits in both lanes."""
+        return sum(map(len, self._lanes))
+
+    def submit(self, function: Callable[[], R], lane: Lane = Lane.INTERACTIVE) -> Work[R]:
+        """Queues one function.
+
+        Raises:
+            QueueFull: no place is left.
+        """
+        return self.submit_all([function], lane)[0]
+
+    def submit_all(self, functions: Sequence[Callable[[], R]], lane: Lane = Lane.INTERACTIVE) -> list[Work[R]]:
+        """Queues all of the functions or none.
+
+        Raises:
+            QueueFull: there are fewer places left than functions.
+        """
+        batch = [Work(function) for function in functions]
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the executor is closed")
+            if self.waiting + len(batch) > self._queue_max:
+                raise QueueFull(self._retry_after_s())
+            for work in batch:
+                self._lanes[lane][work] = None
+            self._changed.notify(len(batch))
+        for work in batch:
+            work.add_done_callback(self._forget_if_cancelled)
+        return batch
+
+    def close(self) -> None:
+        """Cancels what waits, lets what runs finish and joins the threads."""
+        with self._changed:
+            self._closed = True
+            waiting = [work for lane in self._lanes for work in lane]
+            self._changed.notify_all()
+        for work in waiting:
+            work.cancel()
+        for thread in self._threads:
+            thread.join()
+
+    def _forget_if_cancelled(self, work: Future[Any]) -> None:
+        if work.cancelled():
+            with self._changed:
+                for lane in self._lanes:
+                    lane.pop(cast("Work[Any]", work), None)
+
+    def _retry_after_s(self) -> float:
+        drain_s = self.waiting * self._mean_run_s / len(self._threads)
+        return min(max(drain_s, _RETRY_AFTER_S_MIN), _RETRY_AFTER_S_MAX)
+
+    def _next(self) -> Work[Any] | None:
+        """Waits for work; None once the executor is closed."""
+        interactive, bulk = self._lanes
+        with self._changed:
+            while not (interactive or bulk or self._closed):
+                self._changed.wait()
+            if self._closed:
+                return None
+            bulk_is_due = bulk and self._interactive_run >= self._bulk_every - 1
+            if interactive and not bulk_is_due:
+                self._interactive_run += 1
+                return interactive.popitem(last=False)[0]
+            self._interactive_run = 0
+            return bulk.popitem(last=False)[0]
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            started_at_s = time.monotonic()
+            if not work.set_running_or_notify_cancel():
+                continue
+            work.queued_s = started_at_s - work.submitted_at_s
+            try:
+                result = work.function()
+            except Exception as error:  # noqa: BLE001 - the root of a task: whoever waits for the work gets the error
+                work.ran_s = time.monotonic() - started_at_s
+                work.set_exception(error)
+            else:
+                work.ran_s = time.monotonic() - started_at_s
+                work.set_result(result)
+            with self._changed:
+                newest_weight = _SMOOTHING if self._mean_run_s else 1.0
+                self._mean_run_s += newest_weight * (work.ran_s - self._mean_run_s)
