@@ -1,0 +1,67 @@
+"""`python -m gannet_reranker`: the composition root."""
+
+import asyncio
+import sys
+from functools import partial
+
+from prometheus_client import Gauge
+
+from gannet.reranker.v1 import reranker_pb2 as pb
+from gannet.reranker.v1.reranker_pb2_grpc import add_RerankerServicer_to_server
+from gannet_inference.encoder import CrossEncoder
+from gannet_inference.errors import ModelError
+from gannet_inference.manifest import load_manifest
+from gannet_inference.session import cores_available
+from gannet_inference.store import ensure_built
+from gannet_reranker.config import RerankerConfig
+from gannet_reranker.ranking import PassageRanker
+from gannet_reranker.servicer import SERVICE, RerankerServicer
+from gannet_reranker.wire import Limits
+from gannet_service import telemetry
+from gannet_service.config import EXIT_CONFIG, load
+from gannet_service.health import Health
+from gannet_service.serve import run, serve
+
+
+async def main() -> None:
+    """Serve until told to stop."""
+    config = load(RerankerConfig)
+    telemetry.set_up(config)
+    sessions = config.sessions or max(1, cores_available() // config.threads)
+    encoder = _open(config, sessions)
+    ranker = PassageRanker(encoder, queue_requests_max=config.queue_texts_max)
+    waiting = Gauge("gannet_model_waiting", "Texts that wait for the model.")
+    waiting.set_function(lambda: encoder.waiting)
+    limits = Limits(batch_passages_max=config.batch_texts_max, text_bytes_max=config.text_bytes_max)
+    info = pb.InfoResponse(
+        model=encoder.built.name,
+        model_digest=encoder.built.digest,
+        precision=encoder.built.precision,
+        tokens_max=encoder.built.tokens_max,
+        batch_passages_max=config.batch_texts_max,
+        text_bytes_max=config.text_bytes_max,
+        execution_provider=encoder.execution_provider,
+        sessions=sessions,
+    )
+    await serve(
+        config,
+        service_names=[SERVICE],
+        add=[partial(add_RerankerServicer_to_server, RerankerServicer(ranker, limits, info))],
+        health=Health((SERVICE,)),
+        close=[partial(asyncio.to_thread, ranker.close)],
+    )
+
+
+def _open(config: RerankerConfig, sessions: int) -> CrossEncoder:
+    """The model, built first where it is not; ends the process where it cannot be had."""
+    try:
+        entry = load_manifest(config.manifest).entry(config.model)
+        built = ensure_built(entry, config.precision or None, config.models_dir)
+        return CrossEncoder.open(built, sessions=sessions, threads=config.threads, queue_max=config.queue_texts_max)
+    except ModelError as error:
+        print(f"reranker: {error}; `make models` builds the models", file=sys.stderr)  # noqa: T201 - for who starts it
+        raise SystemExit(EXIT_CONFIG) from error
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,55 @@
+"""The reranker's settings: `GANNET_RERANKER_*` in the environment, `[reranker]` in a TOML file."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from gannet_service.config import ServiceConfig
+
+
+class RerankerConfig(ServiceConfig):
+    """What the reranker needs beyond every server's settings."""
+
+    model_config = SettingsConfigDict(env_prefix="GANNET_RERANKER_")
+    service: ClassVar[str] = "reranker"
+
+    model: str = Field("reranker-minilm-l6-qa", description="Manifest name of the cross-encoder.")
+    models_dir: Path = Field(Path(".gannet/models"), description="Folder of the built models (`make models`).")
+    manifest: Path | None = Field(
+        None,
+        description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
+    )
+    precision: Literal["", "int8", "fp32"] = Field(
+        "", description="Precision of the weights; empty means the model's default in the manifest."
+    )
+    sessions: int = Field(
+        0, ge=0, le=1024, description="Pairs that the model reads at once; 0 means one per `threads` available cores."
+    )
+    threads: int = Field(
+        1, ge=1, le=256, description="Cores that the model uses per pair; several pairs side by side are faster."
+    )
+    queue_texts_max: int = Field(
+        2048,
+        ge=1,
+        le=1_000_000,
+        description="Passages that may wait for the model; more are refused with RESOURCE_EXHAUSTED.",
+    )
+    batch_texts_max: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="Passages in one request; at most `queue_texts_max`, or a full one could never be served.",
+    )
+    text_bytes_max: int = Field(
+        65_536, ge=1, le=1 << 24, description="Longest query or passage, bytes of UTF-8; a longer one is refused."
+    )
+
+    @model_validator(mode="after")
+    def _a_full_request_fits(self) -> Self:
+        if self.batch_texts_max > self.queue_texts_max:
+            raise ValueError(
+                f"batch_texts_max {self.batch_texts_max} is more than queue_texts_max {self.queue_texts_max}"
+            )
+        return self
