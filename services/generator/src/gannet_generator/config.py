@@ -1,0 +1,88 @@
+"""The generator's settings: `GANNET_GENERATOR_*` in the environment, `[generator]` in a TOML file."""
+
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from gannet_service.config import ServiceConfig
+
+
+class GeneratorConfig(ServiceConfig):
+    """What the generator needs beyond every server's settings."""
+
+    model_config = SettingsConfigDict(env_prefix="GANNET_GENERATOR_")
+    service: ClassVar[str] = "generator"
+
+    model: str = Field(
+        "reranker-minilm-l6-qa",
+        description="Manifest name of the cross-encoder that scores sentences against the question.",
+    )
+    models_dir: Path = Field(Path(".gannet/models"), description="Folder of the built models (`make models`).")
+    manifest: Path | None = Field(
+        None,
+        description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
+    )
+    precision: Literal["", "int8", "fp32"] = Field(
+        "", description="Precision of the weights; empty means the model's default in the manifest."
+    )
+    sessions: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Sentences that the model reads at once; 0 means one per `threads` available cores.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Cores that the model uses per sentence; several sentences side by side are faster.",
+    )
+    queue_texts_max: int = Field(
+        2048,
+        ge=1,
+        le=1_000_000,
+        description="Sentences that may wait for the model; more are refused with RESOURCE_EXHAUSTED.",
+    )
+    sources_max: int = Field(32, ge=1, le=1024, description="Sources in one request.")
+    text_bytes_max: int = Field(
+        65_536, ge=1, le=1 << 24, description="Longest question or source, bytes of UTF-8; a longer one is refused."
+    )
+    sentence_bytes_max: int = Field(
+        600,
+        ge=16,
+        le=16_384,
+        description="Longest sentence, bytes of UTF-8; a longer one is cut at the end of a clause.",
+    )
+    sentences_scored_max: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Sentences that the model reads for one answer, at most `queue_texts_max`; of more, those nearest to the "
+        "question by their words are read.",
+    )
+    sentences_max: int = Field(
+        3, ge=1, le=50, description="Sentences in an answer whose request does not say how many."
+    )
+    threshold: float = Field(
+        0.0,
+        ge=-100,
+        le=100,
+        allow_inf_nan=False,
+        description="Logit that a sentence must reach to be said; where none does, there is no answer.",
+    )
+    margin: float = Field(
+        3.0,
+        ge=0,
+        le=100,
+        description="Logits that a sentence may be below the best one; 0 says only the best and its equals.",
+    )
+
+    @model_validator(mode="after")
+    def _an_answer_fits(self) -> Self:
+        if self.sentences_scored_max > self.queue_texts_max:
+            raise ValueError(
+                f"sentences_scored_max {self.sentences_scored_max} is more than queue_texts_max {self.queue_texts_max}"
+            )
+        return self

@@ -1,0 +1,162 @@
+"""The extractive answer as pure functions: which sentences to score, which of them to say, and the answer as a stream of events."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gannet_generator.sentences import split_sentences
+
+SEPARATOR = " "
+# Two sentences that share so much of their words say the same: chunks overlap, and documents repeat themselves.
+_SAME_SHARE_MIN = 0.8
+# A word's first letters stand for it when sentences are preselected: "indexing" meets "indexes".
+_STEM_CHARS = 5
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSpan:
+    """Bytes `start_byte` to `end_byte` of a source."""
+
+    source_index: int
+    start_byte: int
+    end_byte: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A sentence that may be said, and everywhere that it stands, best source first."""
+
+    text: str
+    spans: tuple[SourceSpan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A sentence that is said, and its logit."""
+
+    candidate: Candidate
+    logit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The sentences to say, in the order of the answer. `limited`: there were more that could have been said."""
+
+    quotes: tuple[Quote, ...]
+    limited: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Text to append to the answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """Bytes `start_byte` to `end_byte` of the answer stand, byte for byte, at each of `spans`."""
+
+    start_byte: int
+    end_byte: int
+    spans: tuple[SourceSpan, ...]
+    logit: float
+
+
+def find_candidates(
+    question: str, sources: Sequence[str], *, sentence_bytes_max: int, sentences_scored_max: int
+) -> list[Candidate]:
+    """The distinct sentences of the sources that are worth scoring.
+
+    Args:
+        question: what is asked.
+        sources: the passages, best first.
+        sentence_bytes_max: where a sentence is cut.
+        sentences_scored_max: how many are kept: those that share the rarest words with the question, then those that come first.
+
+    Returns:
+        Candidates in the order of their first span.
+    """
+    places: dict[str, list[SourceSpan]] = {}
+    for index, source in enumerate(sources):
+        for sentence in split_sentences(source, sentence_bytes_max=sentence_bytes_max):
+            span = SourceSpan(source_index=index, start_byte=sentence.start_byte, end_byte=sentence.end_byte)
+            places.setdefault(sentence.text, []).append(span)
+    candidates = [Candidate(text=text, spans=tuple(spans)) for text, spans in places.items()]
+    if len(candidates) <= sentences_scored_max:
+        return candidates
+    shared = _shared_words(question, [candidate.text for candidate in candidates])
+    # Sorting is stable: equal overlap leaves the order of the sources.
+    kept = sorted(range(len(candidates)), key=lambda place: -shared[place])[:sentences_scored_max]
+    return [candidates[place] for place in sorted(kept)]
+
+
+def _shared_words(question: str, sentences: Sequence[str]) -> list[float]:
+    """For each sentence the summed rarity, among these sentences, of the words that it shares with the question."""
+    asked = _stems(question)
+    shared = [asked & _stems(sentence) for sentence in sentences]
+    frequency = Counter(stem for stems in shared for stem in stems)
+    rarity = {stem: math.log((len(sentences) + 1) / count) for stem, count in frequency.items()}
+    # fsum: a set has no order, and a sum that depends on it would break ties differently from run to run.
+    return [math.fsum(rarity[stem] for stem in stems) for stems in shared]
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:_STEM_CHARS] for word in _WORD.findall(text.casefold())}
+
+
+def choose(
+    candidates: Sequence[Candidate], logits: Sequence[float], *, threshold: float, margin: float, sentences_max: int
+) -> Choice:
+    """Choose what to say: the best sentence first, then the others in the order of the sources.
+
+    The best sentence opens the answer because whoever reads only one should read that one; the others keep the order in which
+    their authors wrote them, which is the order in which they make sense.
+
+    Args:
+        candidates: in source order, as `find_candidates` returns them.
+        logits: one per candidate, finite.
+        threshold: least logit of a sentence that is said.
+        margin: how far below the best one a sentence may be, >= 0.
+        sentences_max: most sentences, >= 1.
+
+    Returns:
+        Nothing where no logit reaches the threshold.
+    """
+    least = max(threshold, max(logits, default=-math.inf) - margin)
+    ranked = sorted(range(len(candidates)), key=lambda place: -logits[place])
+    chosen: list[int] = []
+    words: list[set[str]] = []
+    limited = False
+    for place in ranked:
+        if logits[place] < least:
+            break
+        these = set(_WORD.findall(candidates[place].text.casefold()))
+        if any(_says_the_same(these, others) for others in words):
+            continue
+        if len(chosen) == sentences_max:
+            limited = True
+            break
+        chosen.append(place)
+        words.append(these)
+    order = chosen[:1] + sorted(chosen[1:])
+    quotes = tuple(Quote(candidate=candidates[place], logit=logits[place]) for place in order)
+    return Choice(quotes=quotes, limited=limited)
+
+
+def _says_the_same(these: set[str], others: set[str]) -> bool:
+    return len(these & others) >= _SAME_SHARE_MIN * len(these | others)
+
+
+def write(quotes: Sequence[Quote]) -> Iterator[Delta | Citation]:
+    """The answer as events: for each quote its text, then what it cites; a space, part of the later text, stands between two."""
+    end_byte = 0
+    for quote in quotes:
+        separator = SEPARATOR if end_byte else ""
+        start_byte = end_byte + len(separator)
+        end_byte = start_byte + len(quote.candidate.text.encode())
+        yield Delta(text=separator + quote.candidate.text)
+        yield Citation(start_byte=start_byte, end_byte=end_byte, spans=quote.candidate.spans, logit=quote.logit)
