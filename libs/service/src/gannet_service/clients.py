@@ -4,7 +4,7 @@ from __future__ import annotations  # grpc's classes are generic in their stubs 
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 import grpc
@@ -88,7 +88,7 @@ async def unary(method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, n
 
 async def stream(
     method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, name: str, timeout_s: float
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R]:
     """Make one server-streaming call and yield its messages; closing the iterator cancels it. See `unary`."""
     outgoing = _Outgoing(name)
     try:

@@ -39,6 +39,7 @@ async def serve(
     authenticate: Authenticate | None = None,
     warm: Hook | None = None,
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    drain: Sequence[Callable[[], None]] = (),
     close: Sequence[Hook] = (),
 ) -> None:
     """Serve until SIGTERM, SIGINT or, where configured, the parent's end; then drain, stop, close and flush.
@@ -49,8 +50,9 @@ async def serve(
         add: registers one servicer each, e.g. `partial(add_EmbedderServicer_to_server, servicer)`.
         health: keeps the health service's entries.
         authenticate: turns a call's metadata into its principal; None lets every call in.
-        warm: runs after the port opened and before SERVING.
+        warm: runs after the port opened and before SERVING; cancelled if the server is told to stop first.
         background: coroutines that run as long as the server; one that ends with an error ends the server.
+        drain: called when the server stops taking new work; calls in work go on.
         close: run in order after the last call has ended.
 
     Raises:
@@ -80,24 +82,30 @@ async def serve(
             running = [tasks.create_task(coroutine()) for coroutine in background]
             if config.exit_with_parent:
                 running.append(tasks.create_task(_watch_parent(stop)))
-            if warm is not None:
-                await warm()
-            await health.ready()
-            running.append(tasks.create_task(health.watch()))
-            _log.info("serving", services=list(service_names))
+            running.append(tasks.create_task(_become_ready(health, warm, service_names)))
             await stop.wait()
             _log.info("draining")
             await health.drain()
             await asyncio.sleep(config.drain_s)
             interceptor.draining = True
+            for hook in drain:
+                hook()
             for task in running:
                 task.cancel()
     finally:
         await server.stop(config.grace_s)
-        for hook in close:
-            await hook()
+        for release in close:
+            await release()
         _log.info("stopped")
         telemetry.flush()
+
+
+async def _become_ready(health: Health, warm: Hook | None, service_names: Sequence[str]) -> None:
+    if warm is not None:
+        await warm()
+    await health.ready()
+    _log.info("serving", services=list(service_names))
+    await health.watch()
 
 
 def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:

@@ -94,8 +94,8 @@ class DocumentStart(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CREATE_ONLY_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
-    """document_id names the document in its collection: 1 to 512 bytes of UTF-8 without "/" or control characters. An id may
-    occur once in a stream; the second is ALREADY_EXISTS.
+    """document_id names the document in its collection: 1 to 512 bytes of UTF-8 without control characters; "/" may stand inside, as
+    in a path. An id may occur once in a stream; the second is ALREADY_EXISTS.
     """
     mime_type: _builtins.str
     """mime_type is "text/plain", "text/markdown", "text/x-rst" or "text/html"; empty means text/plain."""

@@ -167,7 +167,9 @@ class RerankOptions(_message.Message):
     enabled: _builtins.bool
     """enabled switches the cross-encoder on or off; absent means the collection's policy."""
     depth: _builtins.int
-    """depth is the number of candidates that the cross-encoder reads, top_k to 200; absent means the server's default."""
+    """depth is the number of candidates that the cross-encoder reads, top_k to 200; absent means the server's default, or top_k if
+    that is more. Searches for more than 200 passages are not reranked.
+    """
     weight: _builtins.float
     """weight is that of the cross-encoder's z-score beside the first stage's z-score, > 0 to 100; absent means the server's default."""
     def __init__(
@@ -348,7 +350,7 @@ class Degradation(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """stage is "embed" (BM25 only was used) or "rerank" (the first stage's order was kept)."""
+    """stage is "rerank" (the first stage's order was kept)."""
     reason: _builtins.str
     """reason is an UPPER_SNAKE_CASE code such as UNAVAILABLE or DEADLINE."""
     def __init__(

@@ -1,0 +1,82 @@
+"""The gateway's composition root: `python -m gannet_gateway`."""
+
+import sys
+from functools import partial
+
+from gannet.gateway.v1 import answer_pb2_grpc, collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc
+from gannet_gateway import clients
+from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.servicer import AnswerServicer
+from gannet_gateway.auth import Anyone, ApiKeys, bootstrap
+from gannet_gateway.blobs import Blobs
+from gannet_gateway.collections.servicer import CollectionServicer
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.documents.ingest import Ingester
+from gannet_gateway.documents.servicer import DocumentServicer
+from gannet_gateway.ledger import engine
+from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.search.search import Searcher
+from gannet_gateway.search.servicer import SearchServicer
+from gannet_gateway.vectors.index import Index, connect
+from gannet_gateway.vectors.retriever import Retriever
+from gannet_kernels.warm import compile_all
+from gannet_service import telemetry
+from gannet_service.config import EXIT_CONFIG, load
+from gannet_service.health import Health, grpc_probe
+from gannet_service.serve import run, serve
+
+SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in ("Search", "Answer", "Document", "Collection"))
+
+
+async def main() -> None:
+    config = load(GatewayConfig)
+    telemetry.set_up(config)
+    try:
+        _locked = engine.lock(config.data_dir)
+    except engine.LedgerLocked as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        raise SystemExit(EXIT_CONFIG) from error
+    ledger = Ledger(await engine.open_engine(config.data_dir))
+    if config.bootstrap_api_key_file is not None:
+        await bootstrap(ledger, config.bootstrap_tenant, config.bootstrap_api_key_file)
+    blobs = Blobs(config.data_dir / "blobs")
+    qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
+    index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
+    embedder = clients.Embedder(config.embedder_target, timeout_s=config.embed_timeout_s)
+    reranker = clients.Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
+    generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
+    searcher = Searcher(embedder, Retriever(qdrant, timeout_s=config.search_timeout_s), reranker, config)
+    ingester = Ingester(ledger, blobs, embedder, index, timeout_s=config.ingest_timeout_s)
+    documents = DocumentServicer(ledger, blobs, ingester, config)
+    collections = CollectionServicer(ledger, ingester, embedder, index, config)
+    auth = ApiKeys(ledger, cache_s=config.api_key_cache_s) if config.auth else Anyone(config.bootstrap_tenant)
+    compile_all()
+    answers = AnswerServicer(ledger, Answerer(searcher, generator, heartbeat_s=config.heartbeat_s), config)
+    await serve(
+        config,
+        service_names=SERVICES,
+        add=[
+            partial(search_pb2_grpc.add_SearchServiceServicer_to_server, SearchServicer(ledger, searcher, config)),
+            partial(answer_pb2_grpc.add_AnswerServiceServicer_to_server, answers),
+            partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
+            partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
+        ],
+        health=Health(
+            SERVICES,
+            required={"ledger": ledger.probe, "vectors": index.probe, "embedder": grpc_probe(embedder.channel)},
+            optional={"reranker": grpc_probe(reranker.channel), "generator": grpc_probe(generator.channel)},
+        ),
+        authenticate=auth.authenticate,
+        warm=ingester.start,
+        background=[ingester.recover_now_and_then],
+        drain=[documents.drain],
+        close=[
+            partial(clients.close, embedder.channel, reranker.channel, generator.channel),
+            qdrant.close,
+            ledger.close,
+        ],
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""From a question to the stream of answer events."""

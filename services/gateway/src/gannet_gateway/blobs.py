@@ -1,0 +1,72 @@
+"""The documents' texts, in a directory: one file a revision, written whole or not at all."""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from gannet_gateway.names import CollectionName, DocumentName
+
+
+class Blobs:
+    """Texts by document and revision. A text is durable when `put` returns."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    async def put(self, name: DocumentName, revision: int, text: bytes) -> None:
+        """Store the text of a revision; an existing one is replaced."""
+        await asyncio.to_thread(self._put, self._path(name, revision), text)
+
+    async def read(self, name: DocumentName, revision: int, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of a revision's text; raises FileNotFoundError if there is none."""
+        return await asyncio.to_thread(_read_range, self._path(name, revision), start, end)
+
+    async def delete_others(self, name: DocumentName, live_revision: int) -> None:
+        """Remove the texts of every revision but the live one; 0 removes all."""
+        await asyncio.to_thread(_delete_others, self._path(name, live_revision))
+
+    async def delete_collection(self, name: CollectionName) -> None:
+        """Remove all texts of a collection."""
+        await asyncio.to_thread(shutil.rmtree, self._folder(name), ignore_errors=True)
+
+    def _folder(self, name: CollectionName) -> Path:
+        return self._root / name.tenant / name.collection
+
+    def _path(self, name: DocumentName, revision: int) -> Path:
+        # Ids may be longer than file names and differ only in case: the digest is what file systems agree on.
+        digest = hashlib.sha256(name.document.encode()).hexdigest()
+        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{revision}"
+
+    @staticmethod
+    def _put(path: Path, text: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _delete_others(live: Path) -> None:
+    for path in live.parent.glob(f"{live.stem}.*"):
+        if path != live:
+            path.unlink(missing_ok=True)
+
+
+def _read_range(path: Path, start: int, end: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)

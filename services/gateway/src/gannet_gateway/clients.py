@@ -1,0 +1,218 @@
+"""The model servers as the gateway sees them: plain values in and out, protobuf only here."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from gannet.common.v1 import vectors_pb2
+from gannet.embedder.v1 import embedder_pb2, embedder_pb2_grpc
+from gannet.generator.v1 import generator_pb2, generator_pb2_grpc
+from gannet.reranker.v1 import reranker_pb2, reranker_pb2_grpc
+from gannet_gateway.vectors.points import Sparse
+from gannet_service import clients
+from gannet_service.clients import open_channel
+from gannet_service.errors import DependencyUnavailable, from_status
+
+EMBEDDER = "gannet.embedder.v1.Embedder"
+RERANKER = "gannet.reranker.v1.Reranker"
+GENERATOR = "gannet.generator.v1.Generator"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModel:
+    """What the embedder serves."""
+
+    model: str
+    digest: str
+    dim: int
+    batch_texts_max: int
+    languages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextVectors:
+    """One text's vectors; `dense` is f32[dim]. `truncated`: the dense vector leaves the text's end out."""
+
+    dense: NDArray[np.float32]
+    sparse: Sparse
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The generator's next piece of text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cited:
+    """A span of the answer and the spans (source, start, end) of the sources that support it, in bytes."""
+
+    start_byte: int
+    end_byte: int
+    sources: tuple[tuple[int, int, int], ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """The generator's last word; `reason` is the name of a FinishReason."""
+
+    reason: str
+    sentences_scored: int
+    tokens_read: int
+
+
+class Embedder:
+    """Calls the embedder."""
+
+    def __init__(self, target: str, *, timeout_s: float) -> None:
+        self.channel: grpc.aio.Channel = open_channel(target, retried_services=(EMBEDDER,))
+        self._stub = embedder_pb2_grpc.EmbedderStub(self.channel)
+        self._timeout_s = timeout_s
+        self._model: EmbeddingModel | None = None
+
+    async def model(self) -> EmbeddingModel:
+        """The model in service; asked once, a server that restarts with another model needs a restart here too."""
+        if self._model is None:
+            info = await clients.unary(self._stub.Info, embedder_pb2.InfoRequest(), name="embedder.Info", timeout_s=5.0)
+            self._model = EmbeddingModel(
+                model=info.model,
+                digest=info.model_digest,
+                dim=info.dim,
+                batch_texts_max=info.batch_texts_max,
+                languages=tuple(info.languages),
+            )
+        return self._model
+
+    async def query(
+        self, text: str, *, language: str, dense: bool, sparse: bool
+    ) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+        """The vectors of a query, those that were asked for.
+
+        Raises:
+            GannetError: what the embedder said, or DependencyUnavailable.
+        """
+        request = embedder_pb2.EmbedRequest(
+            texts=[text],
+            purpose=embedder_pb2.PURPOSE_QUERY,
+            priority=embedder_pb2.PRIORITY_INTERACTIVE,
+            want_dense=dense,
+            want_sparse=sparse,
+            sparse=embedder_pb2.SparseOptions(language=language),
+        )
+        response = await clients.unary(self._stub.Embed, request, name="embedder.Embed", timeout_s=self._timeout_s)
+        result = response.results[0]
+        if result.HasField("error"):
+            raise from_status(result.error)
+        return (_dense(result.dense) if dense else None), (_sparse(result.sparse) if sparse else None)
+
+    async def passages(
+        self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float
+    ) -> list[TextVectors]:
+        """The vectors of passages, in order; split into requests of the size that the embedder takes, in its bulk lane.
+
+        Raises:
+            GannetError: what the embedder said of the request or of one of its texts; nothing is kept then.
+        """
+        size = (await self.model()).batch_texts_max
+        vectors: list[TextVectors] = []
+        for at in range(0, len(texts), size):
+            request = embedder_pb2.EmbedRequest(
+                texts=texts[at : at + size],
+                purpose=embedder_pb2.PURPOSE_PASSAGE,
+                priority=embedder_pb2.PRIORITY_BULK,
+                want_dense=True,
+                want_sparse=True,
+                sparse=embedder_pb2.SparseOptions(language=language, average_length=average_length),
+            )
+            response = await clients.unary(self._stub.Embed, request, name="embedder.Embed", timeout_s=timeout_s)
+            for result in response.results:
+                if result.HasField("error"):
+                    raise from_status(result.error)
+                vectors.append(
+                    TextVectors(dense=_dense(result.dense), sparse=_sparse(result.sparse), truncated=result.truncated)
+                )
+        return vectors
+
+
+class Reranker:
+    """Calls the reranker."""
+
+    def __init__(self, target: str, *, timeout_s: float) -> None:
+        self.channel: grpc.aio.Channel = open_channel(target, retried_services=(RERANKER,))
+        self._stub = reranker_pb2_grpc.RerankerStub(self.channel)
+        self._timeout_s = timeout_s
+
+    async def scores(self, query: str, passages: Sequence[str], *, timeout_s: float) -> NDArray[np.float32]:
+        """Raw logits f32[n], one per passage, in the order given."""
+        request = reranker_pb2.RerankRequest(query=query, passages=passages)
+        timeout_s = min(timeout_s, self._timeout_s)
+        response = await clients.unary(self._stub.Rerank, request, name="reranker.Rerank", timeout_s=timeout_s)
+        if len(response.results) != len(passages):
+            raise DependencyUnavailable(f"reranker: {len(response.results)} scores for {len(passages)} passages")
+        scores = np.empty(len(passages), np.float32)
+        for result in response.results:
+            scores[result.index] = result.score
+        return scores
+
+
+class Generator:
+    """Calls the generator."""
+
+    def __init__(self, target: str, *, timeout_s: float) -> None:
+        self.channel: grpc.aio.Channel = open_channel(target)
+        self._stub = generator_pb2_grpc.GeneratorStub(self.channel)
+        self._timeout_s = timeout_s
+
+    async def generate(
+        self, question: str, sources: Sequence[tuple[str, str]], *, sentences_max: int
+    ) -> AsyncGenerator[Said | Cited | Done]:
+        """Stream an answer from `sources`, (title, text) each, best first. Closing the iterator stops the generator."""
+        request = generator_pb2.GenerateRequest(
+            question=question,
+            sources=[generator_pb2.Source(title=title, text=text) for title, text in sources],
+            sentences_max=sentences_max,
+        )
+        responses = clients.stream(self._stub.Generate, request, name="generator.Generate", timeout_s=self._timeout_s)
+        async with aclosing(responses):
+            async for response in responses:
+                match response.WhichOneof("event"):
+                    case "delta":
+                        yield Said(text=response.delta.text)
+                    case "citation":
+                        yield _cited(response.citation)
+                    case "finished":
+                        yield _done(response.finished)
+                    case _:
+                        raise DependencyUnavailable("generator: an event of an unknown kind")
+
+
+async def close(*channels: grpc.aio.Channel) -> None:
+    """Close channels; calls in work on them are cancelled."""
+    await asyncio.gather(*(channel.close() for channel in channels))
+
+
+def _dense(vector: vectors_pb2.DenseVector) -> NDArray[np.float32]:
+    return np.frombuffer(vector.data, dtype="<f4", count=vector.dim)
+
+
+def _sparse(vector: vectors_pb2.SparseVector) -> Sparse:
+    indices = np.fromiter(vector.indices, np.uint32, count=len(vector.indices))
+    return Sparse(indices=indices, values=np.frombuffer(vector.values, dtype="<f4", count=len(indices)))
+
+
+def _cited(citation: generator_pb2.Citation) -> Cited:
+    sources = tuple((span.source_index, span.start_byte, span.end_byte) for span in citation.sources)
+    return Cited(start_byte=citation.start_byte, end_byte=citation.end_byte, sources=sources, score=citation.score)
+
+
+def _done(finished: generator_pb2.Finished) -> Done:
+    reason = generator_pb2.FinishReason.Name(finished.reason)
+    return Done(reason=reason, sentences_scored=finished.sentences_scored, tokens_read=finished.tokens_read)

@@ -1,0 +1,1 @@
+"""Collections: the sets of documents that searches run over."""

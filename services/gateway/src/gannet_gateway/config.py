@@ -1,0 +1,82 @@
+"""The gateway's settings."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from gannet_service.config import ServiceConfig
+
+
+class GatewayConfig(ServiceConfig):
+    """See docs/configuration.md, which is made from this class."""
+
+    model_config = SettingsConfigDict(env_prefix="GANNET_GATEWAY_", extra="forbid", frozen=True, validate_default=True)
+    service: ClassVar[str] = "gateway"
+
+    data_dir: Path = Field(Path("gannet-data"), description="Directory of the ledger and of the documents' texts.")
+    embedder_target: str = Field(
+        "127.0.0.1:7701", description="gRPC target of the embedder: `host:port`, or `dns:///name:port` for several."
+    )
+    reranker_target: str = Field("127.0.0.1:7702", description="gRPC target of the reranker.")
+    generator_target: str = Field("127.0.0.1:7703", description="gRPC target of the generator.")
+    qdrant_url: str = Field(
+        "http://127.0.0.1:7710",
+        validation_alias=AliasChoices("qdrant_url", "GANNET_GATEWAY_QDRANT_URL", "QDRANT_URL"),
+        description="Qdrant's gRPC endpoint, `http://host:port` or `https://host:port`. Also read from `QDRANT_URL`.",
+    )
+    qdrant_api_key: SecretStr | None = Field(None, description="Qdrant's API key, if it needs one.")
+    qdrant_replication_factor: int = Field(1, ge=1, le=10, description="Copies of every point in a Qdrant cluster.")
+
+    auth: bool = Field(True, description="Demand an API key. Without it every caller is the bootstrap tenant.")
+    bootstrap_api_key_file: Path | None = Field(
+        None, description="File with an API key that is made known at start, for the bootstrap tenant."
+    )
+    bootstrap_tenant: str = Field(
+        "default", pattern="^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$", description="Tenant of the bootstrap key."
+    )
+    api_key_cache_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="Time for which a key that was looked up is trusted, seconds: a revoked key works that much longer.",
+    )
+
+    chunk_size_default: int = Field(
+        1000, ge=100, le=20_000, description="Most characters of a passage, for collections that do not say."
+    )
+    chunk_overlap_default: int = Field(
+        150, ge=0, le=10_000, description="Most characters that a passage repeats of the one before it, likewise."
+    )
+    document_bytes_max: int = Field(32 << 20, ge=1024, le=1 << 30, description="Largest document, bytes.")
+    documents_in_work_max: int = Field(
+        8, ge=1, le=256, description="Documents of one upload stream that are processed at once."
+    )
+    ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
+
+    query_bytes_max: int = Field(8192, ge=64, le=1 << 20, description="Longest query, bytes of UTF-8.")
+    top_k_max: int = Field(1000, ge=1, le=10_000, description="Most passages that a search returns.")
+    rrf_k: int = Field(60, ge=1, le=1000, description="Reciprocal rank fusion's k, for searches that do not say.")
+    dense_weight: float = Field(1.0, gt=0, le=100, description="Weight of the dense ranking in the fusion, likewise.")
+    sparse_weight: float = Field(1.0, gt=0, le=100, description="Weight of the BM25 ranking in the fusion, likewise.")
+    rerank_default: bool = Field(True, description="Rerank searches of collections that do not say.")
+    rerank_depth: int = Field(
+        20, ge=1, le=200, description="Candidates that the reranker reads, for searches that do not say."
+    )
+    rerank_weight: float = Field(
+        0.3, gt=0, le=100, description="Weight of the reranker's z-score beside the first stage's, likewise."
+    )
+    rerank_budget: float = Field(
+        0.5, gt=0, le=1, description="Share of the time left that the reranker may take before it is skipped."
+    )
+
+    embed_timeout_s: float = Field(5.0, gt=0, le=60, description="Most time for a query's vectors, seconds.")
+    search_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Most time for one request to the vector store, seconds."
+    )
+    rerank_timeout_s: float = Field(5.0, gt=0, le=60, description="Most time for the reranker, seconds.")
+    generate_timeout_s: float = Field(60.0, gt=0, le=600, description="Most time for the generator, seconds.")
+    heartbeat_s: float = Field(
+        2.0, gt=0, le=60, description="Longest silence in an answer stream before a heartbeat, seconds."
+    )

@@ -1,0 +1,101 @@
+"""DocumentService on the wire."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc
+from gannet_gateway.blobs import Blobs
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.documents import wire
+from gannet_gateway.documents.ingest import Indexed, Ingester, Upload
+from gannet_gateway.documents.upload import Message, UploadStream
+from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.names import CollectionName, parse_collection, parse_document
+from gannet_gateway.paging import page_size, read_token, write_token
+from gannet_service.errors import InvalidInput, NotFound
+
+TEXT_BYTES_MAX = 1 << 20
+
+
+class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
+    """See documents.proto."""
+
+    def __init__(self, ledger: Ledger, blobs: Blobs, ingester: Ingester, config: GatewayConfig) -> None:
+        self._ledger = ledger
+        self._blobs = blobs
+        self._ingester = ingester
+        self._config = config
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """Take no further documents."""
+        self._draining.set()
+
+    async def UploadDocuments(  # noqa: N802
+        self, request_iterator: AsyncIterator[documents_pb2.UploadDocumentsRequest], context: Any
+    ) -> AsyncIterator[documents_pb2.UploadDocumentsResponse]:
+        del context
+        requests = aiter(request_iterator)
+        first = await anext(requests, None)
+        if first is None or not first.HasField("header"):
+            raise InvalidInput("header: the first message of a stream must be the header", field="header")
+        parent = parse_collection(first.header.parent, "header.parent")
+        collection = await self._ledger.collection_settings(parent)
+
+        async def index_document(upload: Upload) -> Indexed:
+            return await self._ingester.index(collection, upload)
+
+        stream = UploadStream(
+            index_document,
+            document_bytes_max=self._config.document_bytes_max,
+            in_work_max=self._config.documents_in_work_max,
+            draining=self._draining,
+        )
+        async for ack in stream.run(_messages(requests, parent)):
+            yield wire.from_ack(ack)
+
+    async def GetDocument(self, request: documents_pb2.GetDocumentRequest, context: Any) -> documents_pb2.Document:  # noqa: N802
+        del context
+        name = parse_document(request.name, "name")
+        document = await self._ledger.document(name)
+        reply = wire.from_document(document)
+        if request.HasField("text"):
+            start, end = request.text.start_byte, request.text.end_byte or document.text_bytes
+            if not start <= end <= document.text_bytes:
+                problem = f"text: bytes {start} to {end} are not inside the document's {document.text_bytes} bytes"
+                raise InvalidInput(problem, field="text")
+            try:
+                reply.text = await self._blobs.read(name, document.revision, start, min(end, start + TEXT_BYTES_MAX))
+            except FileNotFoundError as error:  # replaced or deleted since the record was read
+                raise NotFound(f"{name} revision {document.revision} was just replaced", field="name") from error
+            reply.text_start_byte = start
+        return reply
+
+    async def ListDocuments(  # noqa: N802
+        self, request: documents_pb2.ListDocumentsRequest, context: Any
+    ) -> documents_pb2.ListDocumentsResponse:
+        del context
+        parent = parse_collection(request.parent, "parent")
+        await self._ledger.collection_settings(parent)
+        scope = f"{parent}/documents"
+        after = read_token(scope, request.page_token)
+        page = await self._ledger.list_documents(parent, after=after, limit=page_size(request.page_size))
+        return documents_pb2.ListDocumentsResponse(
+            documents=[wire.from_document(document) for document in page.items],
+            next_page_token=write_token(scope, page.next_after),
+        )
+
+    async def DeleteDocument(self, request: documents_pb2.DeleteDocumentRequest, context: Any) -> Empty:  # noqa: N802
+        del context
+        await self._ingester.delete(parse_document(request.name, "name"), request.etag)
+        return Empty()
+
+
+async def _messages(
+    requests: AsyncIterator[documents_pb2.UploadDocumentsRequest], parent: CollectionName
+) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield wire.to_message(request, parent)

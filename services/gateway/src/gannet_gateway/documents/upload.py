@@ -1,0 +1,175 @@
+"""The upload stream: messages to documents, documents to acknowledgements. Knows nothing of protobuf."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from gannet_gateway.documents.ingest import Indexed, Upload
+from gannet_service.errors import AlreadyExists, GannetError, InvalidInput
+
+DOCUMENTS_MAX = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Opens a document. `make` builds the upload from its content, or raises for a bad field."""
+
+    document_id: str
+    make: Callable[[bytes], Upload]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Closes the open document; `sha256` is empty or the digest of its content."""
+
+    sha256: bytes
+
+
+Message = Start | bytes | End
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """All bytes of a document have arrived."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draining:
+    """The server is going away and did not take the document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """What became of one document."""
+
+    index: int
+    document_id: str
+    outcome: Received | Indexed | Draining | GannetError
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    """The document that bytes are arriving for."""
+
+    index: int
+    start: Start
+    content: bytearray = field(default_factory=bytearray)
+    failure: GannetError | None = None
+
+
+class UploadStream:
+    """Runs one stream. `index_document` stores one upload; `draining` tells that the server is going away."""
+
+    def __init__(
+        self,
+        index_document: Callable[[Upload], Awaitable[Indexed]],
+        *,
+        document_bytes_max: int,
+        in_work_max: int,
+        draining: asyncio.Event,
+    ) -> None:
+        self._index_document = index_document
+        self._document_bytes_max = document_bytes_max
+        self._slots = asyncio.Semaphore(in_work_max)
+        # Bounded, so that a client that does not read its acknowledgements stops the stream and not the server.
+        self._acks: asyncio.Queue[Ack | None] = asyncio.Queue(4 * in_work_max)
+        self._draining = draining
+        self._seen: set[str] = set()
+
+    async def run(self, messages: AsyncIterator[Message]) -> AsyncIterator[Ack]:
+        """Yield acknowledgements until every document has its final one.
+
+        Raises:
+            InvalidInput: messages in a broken order, or too many documents; documents before it have been acknowledged.
+        """
+        reading = asyncio.create_task(self._read(messages))
+        try:
+            while (ack := await self._acks.get()) is not None:
+                yield ack
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+    async def _read(self, messages: AsyncIterator[Message]) -> None:
+        broken: GannetError | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                try:
+                    await self._dispatch(messages, tasks)
+                except GannetError as error:
+                    broken = error  # documents in work are finished first
+        finally:
+            await self._acks.put(None)
+        if broken is not None:
+            raise broken
+
+    async def _dispatch(self, messages: AsyncIterator[Message], tasks: asyncio.TaskGroup) -> None:
+        document: _Open | None = None
+        async for message in messages:
+            match message:
+                case Start():
+                    if document is not None:
+                        raise InvalidInput("start: the document before it has no end", field="start")
+                    document = self._open(message)
+                case End():
+                    if document is None:
+                        raise InvalidInput("end: no document is open", field="end")
+                    # Reading goes on only when there is room for another document in work.
+                    await self._slots.acquire()
+                    tasks.create_task(self._finish(document, message))
+                    document = None
+                case data:
+                    if document is None:
+                        raise InvalidInput("content: no document is open", field="content")
+                    self._append(document, data)
+        if document is not None:
+            raise InvalidInput(f"end: missing for document {document.start.document_id!r}", field="end")
+
+    def _open(self, start: Start) -> _Open:
+        document = _Open(index=len(self._seen), start=start)
+        if len(self._seen) >= DOCUMENTS_MAX:
+            raise InvalidInput(f"start: more than {DOCUMENTS_MAX} documents in one stream", field="start")
+        if start.document_id in self._seen:
+            document.failure = AlreadyExists(
+                f"document_id: {start.document_id[:100]!r} was in this stream before", field="document_id"
+            )
+        self._seen.add(start.document_id)
+        return document
+
+    def _append(self, document: _Open, data: bytes) -> None:
+        if document.failure is not None:
+            return
+        if len(document.content) + len(data) > self._document_bytes_max:
+            document.failure = InvalidInput(
+                f"content: larger than document_bytes_max = {self._document_bytes_max} bytes", field="content"
+            )
+            document.content.clear()
+            return
+        document.content += data
+
+    async def _finish(self, document: _Open, end: End) -> None:
+        try:
+            outcome = await self._outcome(document, end)
+            await self._acks.put(Ack(index=document.index, document_id=document.start.document_id, outcome=outcome))
+        finally:
+            self._slots.release()
+
+    async def _outcome(self, document: _Open, end: End) -> Received | Indexed | Draining | GannetError:
+        if document.failure is not None:
+            return document.failure
+        if self._draining.is_set():
+            return Draining()
+        content = bytes(document.content)
+        if end.sha256 and hashlib.sha256(content).digest() != end.sha256:
+            return InvalidInput("sha256: not the digest of the content that arrived", field="sha256")
+        try:
+            upload = document.start.make(content)
+            received = Received(size=len(content))
+            await self._acks.put(Ack(index=document.index, document_id=document.start.document_id, outcome=received))
+            return await self._index_document(upload)
+        except GannetError as error:
+            return error

@@ -1,0 +1,134 @@
+"""Documents between protobuf and the gateway's own types."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gannet.gateway.v1 import documents_pb2
+from gannet_gateway.documents.formats import check_mime_type
+from gannet_gateway.documents.ingest import Indexed, Upload
+from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start
+from gannet_gateway.ledger.records import Document, MetadataValue
+from gannet_gateway.names import CollectionName, check_document_id
+from gannet_service.errors import InvalidInput, to_status
+
+TITLE_BYTES_MAX = 1024
+METADATA_ENTRIES_MAX = 64
+METADATA_BYTES_MAX = 16 << 10
+DRAINING_RETRY_S = 2
+
+
+def to_message(request: documents_pb2.UploadDocumentsRequest, parent: CollectionName) -> Message:
+    """One message of an upload stream after its header."""
+    match request.WhichOneof("message"):
+        case "start":
+            return Start(document_id=request.start.document_id, make=_maker(request.start, parent))
+        case "content":
+            return request.content.data
+        case "end":
+            if len(request.end.sha256) not in (0, 32):
+                raise InvalidInput(f"end.sha256: {len(request.end.sha256)} bytes; a digest has 32", field="end.sha256")
+            return End(sha256=request.end.sha256)
+        case "header":
+            raise InvalidInput("header: only the first message of a stream is a header", field="header")
+        case _:
+            raise InvalidInput("message: empty; one of start, content, end is needed", field="message")
+
+
+def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callable[[bytes], Upload]:
+    def make(content: bytes) -> Upload:
+        title_bytes = len(start.title.encode())
+        if title_bytes > TITLE_BYTES_MAX:
+            raise InvalidInput(f"title: {title_bytes} bytes; the limit is {TITLE_BYTES_MAX}", field="title")
+        return Upload(
+            name=parent.document(check_document_id(start.document_id, "document_id")),
+            content=content,
+            mime_type=check_mime_type(start.mime_type),
+            title=" ".join(start.title.split()),
+            metadata=to_metadata(start.metadata),
+            create_only=start.create_only,
+        )
+
+    return make
+
+
+def to_metadata(struct: Struct) -> dict[str, MetadataValue]:
+    """Metadata, checked: at most 64 entries and 16 KiB of strings, finite numbers, booleans, lists of strings."""
+    if len(struct.fields) > METADATA_ENTRIES_MAX:
+        raise InvalidInput(
+            f"metadata: {len(struct.fields)} entries; the limit is {METADATA_ENTRIES_MAX}", field="metadata"
+        )
+    metadata = {key: _to_metadata_value(key, value) for key, value in struct.fields.items()}
+    size = len(json.dumps(metadata, ensure_ascii=False).encode())
+    if size > METADATA_BYTES_MAX:
+        raise InvalidInput(f"metadata: {size} bytes; the limit is {METADATA_BYTES_MAX}", field="metadata")
+    return metadata
+
+
+def _to_metadata_value(key: str, value: Value) -> MetadataValue:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "bool_value":
+            return value.bool_value
+        case "number_value" if math.isfinite(value.number_value):
+            return value.number_value
+        case "list_value" if all(item.WhichOneof("kind") == "string_value" for item in value.list_value.values):
+            return [item.string_value for item in value.list_value.values]
+        case _:
+            field = f"metadata.{key[:100]}"
+            problem = "must be a string, a finite number, a boolean or a list of strings"
+            raise InvalidInput(f"{field}: {problem}", field=field)
+
+
+def to_struct(metadata: Mapping[str, MetadataValue]) -> Struct:
+    """Metadata as it travels."""
+    struct = Struct()
+    struct.update(dict(metadata))
+    return struct
+
+
+def from_ack(ack: Ack) -> documents_pb2.UploadDocumentsResponse:
+    """One acknowledgement."""
+    response = documents_pb2.UploadDocumentsResponse(index=ack.index, document_id=ack.document_id)
+    match ack.outcome:
+        case Received(size=size):
+            response.received.bytes = size
+        case Indexed(document=document, unchanged=unchanged):
+            response.indexed.revision = document.revision
+            response.indexed.chunk_count = document.chunk_count
+            response.indexed.unchanged = unchanged
+            response.indexed.name = str(document.name)
+        case Draining():
+            response.draining.retry_delay.CopyFrom(Duration(seconds=DRAINING_RETRY_S))
+        case error:
+            response.error.CopyFrom(to_status(error))
+    return response
+
+
+def from_document(document: Document) -> documents_pb2.Document:
+    """A document's record, without text."""
+    return documents_pb2.Document(
+        name=str(document.name),
+        revision=document.revision,
+        title=document.title,
+        mime_type=document.mime_type,
+        metadata=to_struct(document.metadata),
+        text_bytes=document.text_bytes,
+        chunk_count=document.chunk_count,
+        content_sha256=document.content_sha256,
+        create_time=to_timestamp(document.created_at_s),
+        update_time=to_timestamp(document.updated_at_s),
+        etag=document.etag,
+    )
+
+
+def to_timestamp(seconds: float) -> Timestamp:
+    """Unix seconds as a timestamp of microsecond precision."""
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(round(seconds * 1e6))
+    return timestamp

@@ -1,0 +1,1 @@
+"""What must not be lost, in SQL: tenants, API keys, collections, documents, intents."""

@@ -1,0 +1,67 @@
+"""What the ledger gives back: one frozen record a row."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from gannet_gateway.names import CollectionName, DocumentName
+
+# Values of a document's metadata: what a payload filter can match on.
+MetadataValue = str | float | bool | list[str]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A collection and its settings; see collections.proto for units and bounds."""
+
+    name: CollectionName
+    chunk_size: int
+    chunk_overlap: int
+    language: str
+    rerank: bool
+    embedding_model: str
+    embedding_model_digest: str
+    dim: int
+    generation: int
+    created_at_s: float
+    document_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A document's live revision."""
+
+    name: DocumentName
+    revision: int
+    title: str
+    mime_type: str
+    metadata: Mapping[str, MetadataValue]
+    text_bytes: int
+    chunk_count: int
+    content_sha256: str
+    fingerprint: str
+    created_at_s: float
+    updated_at_s: float
+
+    @property
+    def etag(self) -> str:
+        """Changes with every revision."""
+        return f"{self.revision}-{self.fingerprint[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A write that was begun: `revision` of `document`, or its deletion where `revision` is 0."""
+
+    document: DocumentName
+    revision: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """A part of a list; `next_after` continues it, and is None at its end."""
+
+    items: list[T]
+    next_after: str | None

@@ -1,0 +1,96 @@
+"""The ledger's tables. A change here needs a migration beside it; a test compares the two."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("id", String(63), primary_key=True),
+    Column("created_at_s", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("digest", String(64), primary_key=True, comment="sha256 of the key, hex; the key itself is never stored"),
+    Column("tenant", String(63), nullable=False),
+    Column("label", String(200), nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("revoked_at_s", Float),
+    ForeignKeyConstraint(["tenant"], ["tenants.id"]),
+)
+
+collections = Table(
+    "collections",
+    metadata,
+    Column("tenant", String(63), nullable=False),
+    Column("id", String(63), nullable=False),
+    Column("chunk_size", Integer, nullable=False),
+    Column("chunk_overlap", Integer, nullable=False),
+    Column("language", String(8), nullable=False),
+    Column("rerank", Boolean, nullable=False),
+    Column("embedding_model", String(200), nullable=False),
+    Column("embedding_model_digest", String(64), nullable=False),
+    Column("dim", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column(
+        "deleting",
+        Boolean,
+        nullable=False,
+        comment="set first when a collection is deleted, so that a crash is finished later",
+    ),
+    PrimaryKeyConstraint("tenant", "id"),
+    ForeignKeyConstraint(["tenant"], ["tenants.id"]),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("tenant", String(63), nullable=False),
+    Column("collection", String(63), nullable=False),
+    Column("id", String(512), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("title", String(1024), nullable=False),
+    Column("mime_type", String(100), nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("text_bytes", Integer, nullable=False),
+    Column("chunk_count", Integer, nullable=False),
+    Column("content_sha256", String(64), nullable=False),
+    Column("fingerprint", String(64), nullable=False, comment="sha256 over all that determines the stored passages"),
+    Column("created_at_s", Float, nullable=False),
+    Column("updated_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "id"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+)
+
+intents = Table(
+    "intents",
+    metadata,
+    Column("tenant", String(63), nullable=False),
+    Column("collection", String(63), nullable=False),
+    Column("document", String(512), nullable=False),
+    Column("revision", Integer, nullable=False, comment="the revision being written; 0 for a deletion"),
+    Column("started_at_s", Float, nullable=False),
+    # One writer a document at a time; what is left after a crash is finished or undone at the next start.
+    PrimaryKeyConstraint("tenant", "collection", "document"),
+)

@@ -1,0 +1,99 @@
+"""Resource names: `tenants/{tenant}/collections/{collection}/documents/{document}`, parsed, checked and written."""
+
+import re
+from dataclasses import dataclass
+
+from gannet_service import call
+from gannet_service.errors import InvalidInput, PermissionDenied
+
+OWN_TENANT = "-"
+DOCUMENT_ID_BYTES_MAX = 512
+
+_COLLECTION_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CollectionName:
+    """A collection of a tenant."""
+
+    tenant: str
+    collection: str
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/collections/{self.collection}"
+
+    def document(self, document_id: str) -> "DocumentName":
+        """The name of a document in this collection."""
+        return DocumentName(self.tenant, self.collection, document_id)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DocumentName:
+    """A document of a collection."""
+
+    tenant: str
+    collection: str
+    document: str
+
+    @property
+    def parent(self) -> CollectionName:
+        """The collection that holds it."""
+        return CollectionName(self.tenant, self.collection)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/documents/{self.document}"
+
+
+def parse_tenant(name: str, field: str) -> str:
+    """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
+    parts = name.split("/")
+    if len(parts) != 2 or parts[0] != "tenants":
+        raise InvalidInput(f'{field}: expected "tenants/{{tenant}}", got {name[:200]!r}', field=field)
+    return _own_tenant(parts[1], field)
+
+
+def parse_collection(name: str, field: str) -> CollectionName:
+    """The parts of a collection's name, its tenant checked against the caller's."""
+    parts = name.split("/")
+    if len(parts) != 4 or parts[0] != "tenants" or parts[2] != "collections":
+        expected = '"tenants/{tenant}/collections/{collection}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    return CollectionName(_own_tenant(parts[1], field), check_collection_id(parts[3], field))
+
+
+def parse_document(name: str, field: str) -> DocumentName:
+    """The parts of a document's name, its tenant checked against the caller's."""
+    head, separator, document = name.partition("/documents/")
+    if not separator:
+        expected = '"tenants/{tenant}/collections/{collection}/documents/{document}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    return parse_collection(head, field).document(check_document_id(document, field))
+
+
+def check_collection_id(value: str, field: str) -> str:
+    """`value` if it may name a collection."""
+    if not _COLLECTION_ID.fullmatch(value):
+        raise InvalidInput(
+            f"{field}: {value[:100]!r} is not 1 to 63 of a-z, 0-9 and '-', beginning with a letter, not ending with '-'",
+            field=field,
+        )
+    return value
+
+
+def check_document_id(value: str, field: str) -> str:
+    """`value` if it may name a document: 1 to 512 bytes of UTF-8, no control characters. "/" is allowed inside, as in paths."""
+    size = len(value.encode())
+    if not 1 <= size <= DOCUMENT_ID_BYTES_MAX:
+        raise InvalidInput(f"{field}: {size} bytes; the limit is 1 to {DOCUMENT_ID_BYTES_MAX}", field=field)
+    if not value.isprintable() or value.strip() != value:
+        raise InvalidInput(f"{field}: control characters and white space at the ends are not allowed", field=field)
+    if "/documents/" in value or "/chunks/" in value or value.startswith("/") or value.endswith("/"):
+        raise InvalidInput(f'{field}: "/" at an end, "/documents/" and "/chunks/" are not allowed', field=field)
+    return value
+
+
+def _own_tenant(tenant: str, field: str) -> str:
+    own = call.principal().tenant
+    if tenant in (OWN_TENANT, own):
+        return own
+    raise PermissionDenied(f"{field}: these credentials are for another tenant", field=field)

@@ -1,0 +1,1 @@
+"""Everything that speaks to Qdrant: the schema of points, writes, queries."""

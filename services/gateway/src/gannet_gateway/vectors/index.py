@@ -1,0 +1,147 @@
+"""Writes to Qdrant. Every write is acknowledged only when it is durable (`wait=True`)."""
+
+import contextlib
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+import grpc
+from pydantic import SecretStr
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from gannet_gateway.names import CollectionName, DocumentName
+from gannet_gateway.vectors.points import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE, PassagePoint
+from gannet_service import call
+from gannet_service.errors import AlreadyExists, DependencyUnavailable, NotFound, from_rpc_error
+
+T = TypeVar("T")
+
+SERVER_VERSION_MIN = (1, 19)
+UPSERT_POINTS_MAX = 128
+
+
+def connect(url: str, api_key: SecretStr | None, timeout_s: float) -> AsyncQdrantClient:
+    """A client for `url`, gRPC only; nothing is connected yet. `http://host:port` names the gRPC port itself."""
+    target = url.removeprefix("http://").removeprefix("https://").rstrip("/")
+    host, _, port = target.rpartition(":")
+    return AsyncQdrantClient(
+        host=host or target,
+        grpc_port=int(port) if host else 6334,
+        prefer_grpc=True,
+        https=url.startswith("https://"),
+        api_key=api_key.get_secret_value() if api_key else None,
+        timeout=max(1, int(timeout_s)),
+        # The version is checked by `Index.check_version`, over gRPC; the client's own check speaks HTTP.
+        check_compatibility=False,
+        grpc_options={
+            "grpc.keepalive_time_ms": 1000,
+            "grpc.keepalive_timeout_ms": 1000,
+            "grpc.http2.ping_timeout_ms": 1000,
+            "grpc.http2.max_pings_without_data": 0,
+            "grpc.max_reconnect_backoff_ms": 1000,
+        },
+    )
+
+
+async def ask(request: Awaitable[T]) -> T:
+    """Await a Qdrant request and raise our errors for its own."""
+    try:
+        return await request
+    except grpc.aio.AioRpcError as error:
+        ours = from_rpc_error(error)
+        if isinstance(ours, NotFound | AlreadyExists):
+            raise ours from error
+        raise DependencyUnavailable(
+            f"vector store: {error.code().name}: {error.details()}", reason="VECTORS_UNAVAILABLE"
+        ) from error
+    except ApiException as error:
+        raise DependencyUnavailable(f"vector store: {error}", reason="VECTORS_UNAVAILABLE") from error
+
+
+class Index:
+    """Stores and removes passages of one embedding model."""
+
+    def __init__(self, client: AsyncQdrantClient, *, timeout_s: float, replication_factor: int) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._replication_factor = replication_factor
+
+    async def probe(self) -> None:
+        """Raises if the vector store does not answer."""
+        await ask(self._client.info())
+
+    async def check_version(self) -> None:
+        """Refuse a server that cannot scope BM25's statistics to a tenant; raises RuntimeError."""
+        version = (await ask(self._client.info())).version
+        numbers = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
+        if numbers < SERVER_VERSION_MIN:
+            needed = ".".join(map(str, SERVER_VERSION_MIN))
+            raise RuntimeError(
+                f"Qdrant {version} is too old: {needed} or newer is needed to scope BM25 statistics to a tenant"
+            )
+
+    async def ensure_collection(self, name: str, dim: int) -> None:
+        """Create the Qdrant collection and its payload indexes unless they are there."""
+        if not await ask(self._client.collection_exists(name)):
+            with contextlib.suppress(AlreadyExists):  # another gateway was first
+                await ask(self._create(name, dim))
+        for field in KEYWORD_FIELDS:
+            schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=field == "tenant")
+            await ask(self._client.create_payload_index(name, field, schema, wait=True))
+        for field in INTEGER_FIELDS:
+            await ask(self._client.create_payload_index(name, field, models.PayloadSchemaType.INTEGER, wait=True))
+
+    async def upsert(self, name: str, points: Sequence[PassagePoint]) -> None:
+        """Store passages; returns when they are durable. Stops at the first batch that fails."""
+        for at in range(0, len(points), UPSERT_POINTS_MAX):
+            batch = [_struct(point) for point in points[at : at + UPSERT_POINTS_MAX]]
+            call.remaining_s(self._timeout_s)
+            await ask(self._client.upsert(name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
+
+    async def delete_revision(self, name: str, document: DocumentName, revision: int) -> None:
+        """Remove the passages of one revision."""
+        await self._delete(name, [*_document_is(document), _is("revision", revision)])
+
+    async def delete_other_revisions(self, name: str, document: DocumentName, live: int) -> None:
+        """Remove the passages of every revision but the live one; `live` = 0 removes all."""
+        conditions = models.Filter(must=[*_document_is(document)], must_not=[_is("revision", live)])
+        await ask(self._client.delete(name, models.FilterSelector(filter=conditions), wait=True))
+
+    async def delete_collection(self, name: str, collection: CollectionName) -> None:
+        """Remove all passages of a Gannet collection."""
+        await self._delete(name, _collection_is(collection))
+
+    async def _delete(self, name: str, must: list[models.FieldCondition]) -> None:
+        await ask(self._client.delete(name, models.FilterSelector(filter=models.Filter(must=[*must])), wait=True))
+
+    async def _create(self, name: str, dim: int) -> bool:
+        return await self._client.create_collection(
+            name,
+            # No global graph: every search is inside one tenant, whose points have a graph of their own (payload_m).
+            vectors_config={
+                DENSE: models.VectorParams(
+                    size=dim, distance=models.Distance.COSINE, hnsw_config=models.HnswConfigDiff(m=0, payload_m=16)
+                )
+            },
+            sparse_vectors_config={SPARSE: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+            replication_factor=self._replication_factor,
+        )
+
+
+def _struct(point: PassagePoint) -> models.PointStruct:
+    sparse = models.SparseVector(indices=point.sparse.indices.tolist(), values=point.sparse.values.tolist())
+    return models.PointStruct(
+        id=point.id, vector={DENSE: point.dense.tolist(), SPARSE: sparse}, payload=point.payload()
+    )
+
+
+def _is(field: str, value: str | int) -> models.FieldCondition:
+    return models.FieldCondition(key=field, match=models.MatchValue(value=value))
+
+
+def _collection_is(name: CollectionName) -> list[models.FieldCondition]:
+    return [_is("tenant", name.tenant), _is("collection", name.collection)]
+
+
+def _document_is(name: DocumentName) -> list[models.FieldCondition]:
+    return [*_collection_is(name.parent), _is("document", name.document)]
