@@ -5,7 +5,7 @@ from typing import cast
 from uuid import UUID
 
 from qdrant_client import grpc
-from qdrant_client.conversions.conversion import payload_to_grpc, value_to_json
+from qdrant_client.conversions.conversion import payload_to_grpc
 from qdrant_edge import PayloadSelector, Point, Record, ScoredPoint, SparseVector
 
 from gannet_edge import validate
@@ -94,9 +94,22 @@ def sparse_vector(
 def to_payload(message: Mapping[str, grpc.Value], limits: Limits, field: str) -> dict[str, Json]:
     """A checked payload."""
     size_bytes = sum(len(key) + value.ByteSize() for key, value in message.items())
-    payload: dict[str, Json] = {key: value_to_json(value) for key, value in message.items()}
+    payload: dict[str, Json] = {key: _json(value) for key, value in message.items()}
     validate.payload(payload, size_bytes, limits, field)
     return payload
+
+
+def _json(value: grpc.Value) -> Json:
+    """The client library has this conversion too, but it turns NaN into the text "NaN" and nobody would notice."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {key: _json(inner) for key, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [_json(inner) for inner in value.list_value.values]
+        case None | "null_value":
+            return None
+        case kind:
+            return getattr(value, kind)
 
 
 def payload_selector(message: grpc.WithPayloadSelector) -> bool | PayloadSelector:
