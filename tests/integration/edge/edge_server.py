@@ -25,7 +25,7 @@ class EdgeServer:
         self.data_dir = data_dir
         self.port = _free_port()
         self._settings = settings
-        self._log = data_dir.with_suffix(".log")
+        self._log = data_dir.with_name(f"{data_dir.name}-{self.port}.log")
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
@@ -51,9 +51,13 @@ class EdgeServer:
         self._process.send_signal(number)
         return self._process.wait(timeout=30)
 
+    def output(self) -> str:
+        """Everything the process wrote, so far."""
+        return self._log.read_text()
+
     def log(self, event: str) -> list[dict[str, object]]:
         """The log entries called `event`, so far."""
-        entries = (json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{"))
+        entries = (json.loads(line) for line in self.output().splitlines() if line.startswith("{"))
         return [entry for entry in entries if entry["event"] == event]
 
     async def kill_and_start(self) -> None:

@@ -39,7 +39,10 @@ _SCHEMA_TYPES = {
         (PayloadSchemaType.Uuid, grpc.PayloadSchemaType.Uuid),
     )
 }
-_STORED = {"collection_name", "vectors_config", "sparse_vectors_config", "timeout"}
+# What a collection keeps of a request, and of each of its dense vectors.
+_KEPT = {"collection_name", "vectors_config", "sparse_vectors_config", "timeout"}
+_KEPT_OF_VECTOR = {"size", "distance", "datatype"}
+WHY_IGNORED = "one node, exact search over plain segments"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("collections")
 
@@ -66,13 +69,9 @@ class CollectionsServicer(CollectionsBase):
         """Create a collection of named vectors."""
         started = time.monotonic()
         self._store.create(request.collection_name, to_schema(request))
-        ignored = sorted({descriptor.name for descriptor, _ in request.ListFields()} - _STORED)
+        ignored = _ignored(request)
         if ignored:
-            _log.info(
-                "settings without a meaning on one node of exact search",
-                collection=request.collection_name,
-                ignored=ignored,
-            )
+            _log.info("settings ignored", collection=request.collection_name, settings=ignored, why=WHY_IGNORED)
         return grpc.CollectionOperationResponse(result=True, time=time.monotonic() - started)
 
     @override
@@ -124,6 +123,15 @@ def to_schema(request: grpc.CreateCollection) -> CollectionSchema:
     }
     validate.size("vectors_config", len(dense) + len(sparse), NAMED_VECTORS_MAX, least=1)
     return CollectionSchema(dense=dense, sparse=sparse)
+
+
+def _ignored(request: grpc.CreateCollection) -> list[str]:
+    """The settings that are given and change nothing here."""
+    names = {descriptor.name for descriptor, _ in request.ListFields()} - _KEPT
+    for vector, params in request.vectors_config.params_map.map.items():
+        given = {descriptor.name for descriptor, _ in params.ListFields()} - _KEPT_OF_VECTOR
+        names |= {f"vectors_config.{vector}.{name}" for name in given}
+    return sorted(names)
 
 
 def _dense(name: str, params: grpc.VectorParams) -> DenseSchema:
