@@ -1,0 +1,192 @@
+"""Chooses the generator's threshold: how the best sentence scores when the sources hold the answer, and when they do not.
+
+    python tests/bench/calibrate_answers.py [--data ../shared/data] [--split train] [--questions 300]
+
+Two sets of questions with known answers, three kinds of sources for each question:
+  present     the answer and what surrounds it (SQuAD: the sentences around it; MedQuAD: the other answers about the same disease);
+  same topic  the same without the answer, the hardest kind of unanswerable question;
+  other topic the sources of another question.
+Some "same topic" sources do answer the question, so the true error rate is below the one that is shown. Prints the table and
+writes it to bench-results/answer-threshold-<split>.md.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gannet_generator.config import GeneratorConfig
+from gannet_generator.extract import find_candidates
+from gannet_inference.encoder import CrossEncoder
+from gannet_inference.manifest import load_manifest
+from gannet_inference.session import cores_available
+from gannet_inference.store import ensure_built
+
+ROOT = Path(__file__).parents[2]
+AROUND = 8
+SOURCE_CHARS_MAX = 2000
+COLUMNS = (
+    "threshold",
+    "present: says something",
+    "present: says the right sentence first",
+    "same topic: says something",
+    "other topic: says something",
+    "balanced accuracy",
+    "F1",
+)
+THRESHOLDS = np.arange(-4.0, 6.01, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A question, the text that answers it, and texts on the same topic that do not."""
+
+    text: str
+    answer: str
+    same_topic: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best logit among the sentences of the answer, of the same topic, and of another topic."""
+
+    answer: float
+    same_topic: float
+    other_topic: float
+
+
+def read(archive: Path, split: str) -> tuple[list[dict[str, str]], dict[str, str], list[tuple[str, str]]]:
+    """The corpus in order, the queries by id, and the (query, document) pairs of a BEIR archive."""
+    with tarfile.open(archive) as tar:
+        files = {Path(member.name).name: member for member in tar.getmembers() if "/qrels/" not in member.name}
+        qrels = next(member for member in tar.getmembers() if member.name.endswith(f"qrels/{split}.tsv"))
+        corpus = [json.loads(line) for line in tar.extractfile(files["corpus.jsonl"])]
+        queries = [json.loads(line) for line in tar.extractfile(files["queries.jsonl"])]
+        rows = [line.decode().split("\t") for line in tar.extractfile(qrels)][1:]
+    return corpus, {query["_id"]: query["text"] for query in queries}, [(row[0], row[1]) for row in rows]
+
+
+def squad(archive: Path, split: str) -> Iterator[Question]:
+    """Sentences stand in the order of their articles: the neighbours are about the same thing."""
+    corpus, queries, pairs = read(archive, split)
+    places = {document["_id"]: place for place, document in enumerate(corpus)}
+    for query, document in pairs:
+        place = places[document]
+        around = corpus[max(0, place - AROUND) : place] + corpus[place + 1 : place + 1 + AROUND]
+        yield Question(
+            text=queries[query], answer=corpus[place]["text"], same_topic=[other["text"] for other in around]
+        )
+
+
+def medquad(archive: Path, split: str) -> Iterator[Question]:
+    """Documents with one title answer different questions about one disease."""
+    corpus, queries, pairs = read(archive, split)
+    documents = {document["_id"]: document for document in corpus}
+    by_title: dict[str, list[str]] = defaultdict(list)
+    for document in corpus:
+        by_title[document["title"]].append(document["_id"])
+    for query, document in pairs:
+        others = [other for other in by_title[documents[document]["title"]] if other != document]
+        if others:
+            yield Question(
+                text=queries[query],
+                answer=documents[document]["text"][:SOURCE_CHARS_MAX],
+                same_topic=[documents[other]["text"][:SOURCE_CHARS_MAX] for other in others[:4]],
+            )
+
+
+def best_logits(model: CrossEncoder, config: GeneratorConfig, questions: Sequence[Question]) -> Iterator[Best]:
+    """Score what the generator would score; the sources of the next question are the other topic."""
+    for place, question in enumerate(questions):
+        other = questions[(place + 1) % len(questions)]
+        yield Best(
+            answer=_best(model, config, question.text, [question.answer]),
+            same_topic=_best(model, config, question.text, question.same_topic),
+            other_topic=_best(model, config, question.text, [other.answer, *other.same_topic]),
+        )
+
+
+def _best(model: CrossEncoder, config: GeneratorConfig, question: str, sources: Sequence[str]) -> float:
+    candidates = find_candidates(
+        question,
+        sources,
+        sentence_bytes_max=config.sentence_bytes_max,
+        sentences_scored_max=config.sentences_scored_max,
+    )
+    works = model.submit_all(model.tokenize(question, [candidate.text for candidate in candidates]))
+    wait(works)
+    return max((work.result() for work in works), default=-np.inf)
+
+
+def table(name: str, best: Sequence[Best]) -> list[str]:
+    """One line per threshold, the best balanced accuracy and the best F1 marked."""
+    answer = np.array([one.answer for one in best])
+    same = np.array([one.same_topic for one in best])
+    other = np.array([one.other_topic for one in best])
+    present = np.maximum(answer, same)
+    right = answer >= same
+    rows = []
+    for threshold in THRESHOLDS:
+        said = present >= threshold
+        true_said = float((said & right).mean())
+        false_said = float((said & ~right).mean()) + float((same >= threshold).mean())
+        f1 = 2 * true_said / (true_said + false_said + 1.0)
+        balanced = (float(said.mean()) + float((same < threshold).mean())) / 2
+        rows.append(
+            (threshold, said.mean(), true_said, (same >= threshold).mean(), (other >= threshold).mean(), balanced, f1)
+        )
+    best_balanced, best_f1 = max(row[5] for row in rows), max(row[6] for row in rows)
+    lines = [
+        f"### {name}, {len(best)} questions; right sentence first: {right.mean():.3f}",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    for threshold, *shares, balanced, f1 in rows:
+        cells = [f"{threshold:+.1f}", *(f"{share:.3f}" for share in shares)]
+        cells.append(f"**{balanced:.3f}**" if balanced == best_balanced else f"{balanced:.3f}")
+        cells.append(f"**{f1:.3f}**" if f1 == best_f1 else f"{f1:.3f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def main() -> int:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--models-dir", type=Path, default=ROOT / ".gannet" / "models")
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--questions", type=int, default=300)
+    arguments = parser.parse_args()
+    archives = {squad: arguments.data / "squad_nqg.tar.gz", medquad: arguments.data / "medquad.tar.gz"}
+    absent = [str(archive) for archive in archives.values() if not archive.is_file()]
+    if absent:
+        print(f"calibrate_answers: needs {' and '.join(absent)}; nothing was measured", file=sys.stderr)  # noqa: T201 - a script
+        return 2
+    config = GeneratorConfig()
+    built = ensure_built(load_manifest().entry(config.model), None, arguments.models_dir)
+    model = CrossEncoder.open(built, sessions=cores_available())
+    lines = [f"## {built.name} {built.precision} {built.digest[:12]}, {arguments.split} split", ""]
+    for make, archive in archives.items():
+        questions = list(make(archive, arguments.split))
+        # Always the same questions: two runs compare two models, not two samples.
+        chosen = random.Random(0).sample(questions, min(arguments.questions, len(questions)))  # noqa: S311
+        lines += table(archive.name, list(best_logits(model, config, chosen)))
+    model.close()
+    results = ROOT / "bench-results" / f"answer-threshold-{arguments.split}.md"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text("\n".join(lines), encoding="utf-8")
+    print("\n".join(lines))  # noqa: T201 - a script
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
