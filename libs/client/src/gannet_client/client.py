@@ -1,0 +1,247 @@
+"""`GannetClient`: every call of the gateway, typed, with deadlines and retries."""
+
+from __future__ import annotations  # grpc's classes are generic in their stubs only
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, search_pb2
+from gannet.gateway.v1.answer_pb2_grpc import AnswerServiceStub
+from gannet.gateway.v1.collections_pb2_grpc import CollectionServiceStub
+from gannet.gateway.v1.documents_pb2_grpc import DocumentServiceStub
+from gannet.gateway.v1.search_pb2_grpc import SearchServiceStub
+from gannet_client import types, wire
+from gannet_client.errors import Conflict, ServerError
+from gannet_client.health import health
+from gannet_client.transport import RetryPolicy, Transport
+from gannet_client.upload import upload
+
+DEFAULT_TARGET = "127.0.0.1:7700"
+DEFAULT_TIMEOUT_S = 30.0
+ACK_TIMEOUT_S = 120.0
+PAGE_SIZE = 500
+
+
+class GannetClient:
+    """A connection to a gateway; an async context manager, safe to share between tasks of one event loop.
+
+    Collections are given by id ("docs") or name ("tenants/-/collections/docs"), documents by name (see `document_name`). Every
+    call takes `timeout_s` and raises `GannetError`. Calls that the server could not take are repeated with growing pauses
+    within that time, streams only before their first message. A change that was repeated may have been made by an
+    earlier attempt: `create_collection` then says AlreadyExists, a delete NotFound.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        api_key: str | None = None,
+        tls: grpc.ChannelCredentials | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Prepare a connection; nothing is connected yet. Make it inside a running event loop.
+
+        Args:
+            target: "host:port", or any other gRPC target.
+            api_key: sent with every call.
+            tls: `grpc.ssl_channel_credentials(...)`; None talks in the clear, which is meant for loopback.
+            timeout_s: deadline of a call that is given none.
+            retry: how calls are repeated.
+        """
+        self._transport = Transport(target, api_key=api_key, credentials=tls, retry=retry or RetryPolicy())
+        self._timeout_s = timeout_s
+        channel = self._transport.channel
+        self._search = SearchServiceStub(channel)
+        self._answers = AnswerServiceStub(channel)
+        self._documents = DocumentServiceStub(channel)
+        self._collections = CollectionServiceStub(channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancel what is in flight and disconnect."""
+        await self._transport.channel.close()
+
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        options: types.SearchOptions | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> types.SearchResult:
+        """Find the best passages of a collection."""
+        request = search_pb2.SearchRequest(
+            parent=wire.collection_name(collection),
+            query=query,
+            options=None if options is None else wire.search_options(options),
+        )
+        return wire.search_result(await self._transport.unary(self._search.Search, request, self._limit(timeout_s)))
+
+    async def answer(
+        self,
+        collection: str,
+        question: str,
+        options: types.SearchOptions | None = None,
+        *,
+        sentences_max: int = 0,
+        timeout_s: float | None = None,
+    ) -> types.Answer:
+        """Answer a question from a collection, all at once. 0 sentences means the generator's default."""
+        request = _answer_request(collection, question, options, sentences_max)
+        return wire.answer(await self._transport.unary(self._answers.Answer, request, self._limit(timeout_s)))
+
+    async def stream_answer(
+        self,
+        collection: str,
+        question: str,
+        options: types.SearchOptions | None = None,
+        *,
+        sentences_max: int = 0,
+        timeout_s: float | None = None,
+    ) -> AsyncGenerator[types.AnswerEvent]:
+        """Answer a question as the answer is made: the last event is Completed. Closing the iterator stops the server."""
+        request = _answer_request(collection, question, options, sentences_max)
+        responses = self._transport.stream(self._answers.StreamAnswer, request, self._limit(timeout_s))
+        completed = False
+        async with contextlib.aclosing(responses):
+            async for message in responses:
+                event = wire.answer_event(message)
+                if event is not None:
+                    completed = isinstance(event, types.Completed)
+                    yield event
+        if not completed:
+            raise ServerError("the stream ended without the answer's last event", reason="INCOMPLETE_ANSWER")
+
+    def upload(
+        self,
+        collection: str,
+        documents: AsyncIterable[types.DocumentInput] | Iterable[types.DocumentInput],
+        *,
+        ack_timeout_s: float = ACK_TIMEOUT_S,
+    ) -> AsyncGenerator[types.UploadAck]:
+        """Upload documents and yield what became of each; see `gannet_client.upload.upload`."""
+        return upload(self._transport, wire.collection_name(collection), documents, ack_timeout_s=ack_timeout_s)
+
+    async def get_document(self, name: str, *, timeout_s: float | None = None) -> types.Document:
+        """A document's record."""
+        request = documents_pb2.GetDocumentRequest(name=name)
+        return wire.document(await self._transport.unary(self._documents.GetDocument, request, self._limit(timeout_s)))
+
+    async def read_text(
+        self, name: str, start_byte: int = 0, end_byte: int | None = None, *, timeout_s: float | None = None
+    ) -> bytes:
+        """The bytes of a document's text from `start_byte` to `end_byte`, or to its end.
+
+        Raises:
+            Conflict: the document was replaced while it was read.
+        """
+        text = bytearray()
+        etag: str | None = None
+        while end_byte is None or len(text) < end_byte - start_byte:
+            text_range = documents_pb2.TextRange(start_byte=start_byte + len(text), end_byte=end_byte or 0)
+            request = documents_pb2.GetDocumentRequest(name=name, text=text_range)
+            message = await self._transport.unary(self._documents.GetDocument, request, self._limit(timeout_s))
+            if etag not in (None, message.etag):
+                raise Conflict(f"{name} was replaced while it was read")
+            etag = message.etag
+            text += message.text
+            if not message.text or start_byte + len(text) >= message.text_bytes:
+                break
+        return bytes(text)
+
+    async def list_documents(
+        self, collection: str, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[types.Document]:
+        """All documents of a collection in the order of their ids; `timeout_s` is for each page."""
+        token = ""
+        while True:
+            request = documents_pb2.ListDocumentsRequest(
+                parent=wire.collection_name(collection), page_size=PAGE_SIZE, page_token=token
+            )
+            page = await self._transport.unary(self._documents.ListDocuments, request, self._limit(timeout_s))
+            for message in page.documents:
+                yield wire.document(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def delete_document(self, name: str, *, etag: str = "", timeout_s: float | None = None) -> None:
+        """Remove a document; with an `etag` only if it is still the document's, else Conflict."""
+        request = documents_pb2.DeleteDocumentRequest(name=name, etag=etag)
+        await self._transport.unary(self._documents.DeleteDocument, request, self._limit(timeout_s))
+
+    async def create_collection(
+        self,
+        collection_id: str,
+        *,
+        chunk_size: int = 0,
+        chunk_overlap: int | None = None,
+        language: str = "",
+        rerank: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> types.Collection:
+        """Make an empty collection; what is not given is the server's default. Sizes count characters."""
+        request = collections_pb2.CreateCollectionRequest(
+            parent="tenants/-",
+            collection_id=collection_id,
+            collection=collections_pb2.Collection(
+                chunk_size=chunk_size, chunk_overlap=chunk_overlap, language=language, rerank=rerank
+            ),
+        )
+        return wire.collection(
+            await self._transport.unary(self._collections.CreateCollection, request, self._limit(timeout_s))
+        )
+
+    async def get_collection(self, collection: str, *, timeout_s: float | None = None) -> types.Collection:
+        """A collection's settings and state."""
+        request = collections_pb2.GetCollectionRequest(name=wire.collection_name(collection))
+        return wire.collection(
+            await self._transport.unary(self._collections.GetCollection, request, self._limit(timeout_s))
+        )
+
+    async def list_collections(self, *, timeout_s: float | None = None) -> AsyncGenerator[types.Collection]:
+        """All collections in the order of their ids; `timeout_s` is for each page."""
+        token = ""
+        while True:
+            request = collections_pb2.ListCollectionsRequest(parent="tenants/-", page_size=PAGE_SIZE, page_token=token)
+            page = await self._transport.unary(self._collections.ListCollections, request, self._limit(timeout_s))
+            for message in page.collections:
+                yield wire.collection(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def delete_collection(self, collection: str, *, timeout_s: float | None = None) -> None:
+        """Remove a collection with all its documents."""
+        request = collections_pb2.DeleteCollectionRequest(name=wire.collection_name(collection))
+        await self._transport.unary(self._collections.DeleteCollection, request, self._limit(timeout_s))
+
+    async def health(self, *, timeout_s: float | None = None) -> types.Health:
+        """What the gateway says of itself, its services and its dependencies. Needs no API key."""
+        return await health(self._transport, self._limit(timeout_s))
+
+    def _limit(self, timeout_s: float | None) -> float:
+        return self._timeout_s if timeout_s is None else timeout_s
+
+
+def _answer_request(
+    collection: str, question: str, options: types.SearchOptions | None, sentences_max: int
+) -> answer_pb2.AnswerRequest:
+    return answer_pb2.AnswerRequest(
+        parent=wire.collection_name(collection),
+        query=question,
+        search=None if options is None else wire.search_options(options),
+        sentences_max=sentences_max,
+    )

@@ -1,0 +1,232 @@
+"""Between protobuf messages and our types. The only module besides `client` and `upload` that sees messages."""
+
+from datetime import UTC
+from typing import cast
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
+
+from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, search_pb2
+from gannet_client import types
+from gannet_client.errors import ServerError, from_status
+
+_MODES = {
+    types.SearchMode.DENSE: search_pb2.SEARCH_MODE_DENSE,
+    types.SearchMode.SPARSE: search_pb2.SEARCH_MODE_SPARSE,
+    types.SearchMode.HYBRID: search_pb2.SEARCH_MODE_HYBRID,
+}
+_FINISH_REASONS = {
+    answer_pb2.FINISH_REASON_STOP: types.FinishReason.STOP,
+    answer_pb2.FINISH_REASON_LENGTH: types.FinishReason.LENGTH,
+    answer_pb2.FINISH_REASON_NO_ANSWER: types.FinishReason.NO_ANSWER,
+}
+
+
+def collection_name(collection: str) -> str:
+    """The resource name of a collection given by its id or its name."""
+    return collection if collection.startswith("tenants/") else f"tenants/-/collections/{collection}"
+
+
+def document_name(collection: str, document_id: str) -> str:
+    """The resource name of a document."""
+    return f"{collection_name(collection)}/documents/{document_id}"
+
+
+def search_options(options: types.SearchOptions) -> search_pb2.SearchOptions:
+    """The message for `options`; None stays absent."""
+    message = search_pb2.SearchOptions(top_k=options.top_k)
+    if options.mode is not None:
+        message.mode = _MODES[options.mode]
+    fusion = {"k": options.rrf_k, "dense_weight": options.dense_weight, "sparse_weight": options.sparse_weight}
+    if any(value is not None for value in fusion.values()):
+        message.fusion.CopyFrom(
+            search_pb2.FusionOptions(
+                k=options.rrf_k, dense_weight=options.dense_weight, sparse_weight=options.sparse_weight
+            )
+        )
+    if any(value is not None for value in (options.rerank, options.rerank_depth, options.rerank_weight)):
+        message.rerank.CopyFrom(
+            search_pb2.RerankOptions(enabled=options.rerank, depth=options.rerank_depth, weight=options.rerank_weight)
+        )
+    return message
+
+
+def search_result(message: search_pb2.SearchResponse) -> types.SearchResult:
+    """What a search found."""
+    timings = message.timings
+    return types.SearchResult(
+        passages=tuple(passage(item) for item in message.passages),
+        generation=message.generation,
+        degraded=tuple(types.Degradation(stage=item.stage, reason=item.reason) for item in message.degraded),
+        timings=types.SearchTimings(
+            embed_us=timings.embed_us,
+            search_us=timings.search_us,
+            rerank_us=timings.rerank_us,
+            total_us=timings.total_us,
+        ),
+    )
+
+
+def passage(message: search_pb2.Passage) -> types.Passage:
+    """One passage."""
+    scores = message.scores
+    return types.Passage(
+        name=message.name,
+        document=message.document,
+        revision=message.revision,
+        text=message.text,
+        start_byte=message.start_byte,
+        end_byte=message.end_byte,
+        title=message.title,
+        metadata=_metadata(message.metadata),
+        scores=types.Scores(
+            final=scores.final,
+            dense=scores.dense if scores.HasField("dense") else None,
+            sparse=scores.sparse if scores.HasField("sparse") else None,
+            fused=scores.fused if scores.HasField("fused") else None,
+            rerank=scores.rerank if scores.HasField("rerank") else None,
+        ),
+    )
+
+
+def answer_event(message: answer_pb2.AnswerEvent) -> types.AnswerEvent | None:
+    """One event, or None for a kind that this version does not know: servers may add some."""
+    answer_id, seq = message.answer_id, message.seq
+    event: types.AnswerEvent | None = None
+    match message.WhichOneof("event"):
+        case "started":
+            event = types.Started(answer_id=answer_id, seq=seq, generation=message.started.generation)
+        case "retrieved":
+            passages = tuple(passage(item) for item in message.retrieved.passages)
+            event = types.Retrieved(answer_id=answer_id, seq=seq, passages=passages)
+        case "delta":
+            delta = message.delta
+            event = types.Delta(answer_id=answer_id, seq=seq, text=delta.text, start_byte=delta.start_byte)
+        case "citation":
+            event = types.Cited(answer_id=answer_id, seq=seq, citation=_citation(message.citation))
+        case "heartbeat":
+            event = types.Heartbeat(answer_id=answer_id, seq=seq)
+        case "warning":
+            event = types.Warned(answer_id=answer_id, seq=seq, warning=from_status(message.warning))
+        case "completed":
+            event = _completed(answer_id, seq, message.completed)
+        case _:
+            pass
+    return event
+
+
+def answer(message: answer_pb2.AnswerResponse) -> types.Answer:
+    """A whole answer."""
+    completed = _completed(message.answer_id, 0, message.completed)
+    return types.Answer(
+        answer_id=message.answer_id,
+        text=completed.text,
+        passages=tuple(passage(item) for item in message.passages),
+        citations=completed.citations,
+        finish_reason=completed.finish_reason,
+        warnings=tuple(from_status(item) for item in message.warnings),
+    )
+
+
+def _completed(answer_id: str, seq: int, message: answer_pb2.Completed) -> types.Completed:
+    reason = _FINISH_REASONS.get(message.finish_reason)
+    if reason is None:
+        raise ServerError(f"the answer ended with an unknown finish reason, {message.finish_reason}")
+    return types.Completed(
+        answer_id=answer_id,
+        seq=seq,
+        text=message.text,
+        citations=tuple(_citation(item) for item in message.citations),
+        finish_reason=reason,
+        sentences_scored=message.usage.sentences_scored,
+        tokens_read=message.usage.tokens_read,
+        first_delta_us=message.timings.first_delta_us,
+        total_us=message.timings.total_us,
+    )
+
+
+def _citation(message: answer_pb2.Citation) -> types.Citation:
+    return types.Citation(
+        start_byte=message.start_byte,
+        end_byte=message.end_byte,
+        sources=tuple(
+            types.CitedSource(
+                passage_index=source.passage_index, start_byte=source.start_byte, end_byte=source.end_byte
+            )
+            for source in message.sources
+        ),
+        score=message.score,
+    )
+
+
+def document(message: documents_pb2.Document) -> types.Document:
+    """A document's record."""
+    return types.Document(
+        name=message.name,
+        revision=message.revision,
+        title=message.title,
+        mime_type=message.mime_type,
+        metadata=_metadata(message.metadata),
+        text_bytes=message.text_bytes,
+        chunk_count=message.chunk_count,
+        content_sha256=message.content_sha256,
+        create_time=message.create_time.ToDatetime(UTC),
+        update_time=message.update_time.ToDatetime(UTC),
+        etag=message.etag,
+    )
+
+
+def collection(message: collections_pb2.Collection) -> types.Collection:
+    """A collection."""
+    return types.Collection(
+        name=message.name,
+        chunk_size=message.chunk_size,
+        chunk_overlap=message.chunk_overlap,
+        language=message.language,
+        rerank=message.rerank,
+        embedding_model=message.embedding_model,
+        embedding_model_digest=message.embedding_model_digest,
+        document_count=message.document_count,
+        generation=message.generation,
+        create_time=message.create_time.ToDatetime(UTC),
+    )
+
+
+def document_start(item: types.DocumentInput) -> documents_pb2.UploadDocumentsRequest:
+    """The message that opens a document."""
+    metadata = None
+    if item.metadata:
+        metadata = Struct()
+        metadata.update(dict(item.metadata))  # pyright: ignore[reportArgumentType] - the stub's value type is invariant
+    return documents_pb2.UploadDocumentsRequest(
+        start=documents_pb2.DocumentStart(
+            document_id=item.document_id,
+            mime_type=item.mime_type,
+            title=item.title,
+            metadata=metadata,
+            create_only=item.create_only,
+        )
+    )
+
+
+def upload_ack(message: documents_pb2.UploadDocumentsResponse, request_id: str) -> types.UploadAck | None:
+    """The final word on a document, or None if this is not one."""
+    match message.WhichOneof("ack"):
+        case "indexed":
+            indexed = message.indexed
+            return types.DocumentIndexed(
+                document_id=message.document_id,
+                name=indexed.name,
+                revision=indexed.revision,
+                chunk_count=indexed.chunk_count,
+                unchanged=indexed.unchanged,
+            )
+        case "error":
+            error = from_status(message.error, request_id)
+            return types.DocumentFailed(document_id=message.document_id, error=error, acknowledged=True)
+        case _:
+            return None
+
+
+def _metadata(message: Struct) -> dict[str, object]:
+    return cast("dict[str, object]", MessageToDict(message))

@@ -1,0 +1,168 @@
+"""Uploads against the fake gateway: what happens to documents when servers fail under them."""
+
+import asyncio
+
+import grpc
+import pytest
+from fakes.gateway import Refused, drain
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gannet_client import (
+    AlreadyExists,
+    DeadlineExceeded,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentInput,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
+from gannet_client.upload import IN_FLIGHT_MAX, PIECE_BYTES
+
+
+def inputs(count: int) -> list[DocumentInput]:
+    """Small documents."""
+    return [DocumentInput(document_id=f"d{index:03}", content=f"text {index}".encode()) for index in range(count)]
+
+
+@pytest.fixture
+async def docs(client):
+    """A collection."""
+    await client.create_collection("docs")
+
+
+async def test_upload_more_than_fit_in_flight_indexes_each_once(client, state, docs):
+    """The window moves on with the acknowledgements."""
+    count = 3 * IN_FLIGHT_MAX
+    acks = [ack async for ack in client.upload("docs", inputs(count))]
+
+    assert [type(ack) for ack in acks] == [DocumentIndexed] * count
+    assert len(state.collections["docs"].documents) == count
+
+
+async def test_upload_large_document_arrives_whole(client, state, docs):
+    """Content is cut into pieces and put together again."""
+    content = b"0123456789abcdef" * (PIECE_BYTES // 8) + b"rest"
+    acks = [ack async for ack in client.upload("docs", [DocumentInput(document_id="big", content=content)])]
+
+    assert acks[0].revision == 1
+    assert state.collections["docs"].contents["big"] == content
+
+
+async def test_upload_again_answers_unchanged(client, docs):
+    """The same content twice is one revision."""
+    for unchanged in (False, True):
+        acks = [ack async for ack in client.upload("docs", inputs(2))]
+        assert [(ack.revision, ack.unchanged) for ack in acks] == [(1, unchanged)] * 2
+
+
+async def test_upload_bad_document_fails_alone(client, docs):
+    """One document's error does not stop the others."""
+    documents = [
+        *inputs(2),
+        DocumentInput(document_id="empty", content=b" "),
+        DocumentInput(document_id="d000", content=b"x"),
+    ]
+    acks = {(ack.document_id, type(ack)): ack async for ack in client.upload("docs", documents)}
+
+    assert ("d001", DocumentIndexed) in acks
+    assert isinstance(acks["empty", DocumentFailed].error, InvalidInput)
+    assert acks["empty", DocumentFailed].acknowledged
+    assert isinstance(acks["d000", DocumentFailed].error, AlreadyExists)
+
+
+async def test_upload_server_dies_after_received_is_resumed(client, state, docs):
+    """Documents without a final word are sent again until there is one."""
+    state.drop_after_received = 3
+    acks = [ack async for ack in client.upload("docs", inputs(50))]
+
+    assert sorted(ack.document_id for ack in acks) == [f"d{index:03}" for index in range(50)]
+    assert all(isinstance(ack, DocumentIndexed) for ack in acks)
+
+
+async def test_upload_draining_server_is_resumed(client, state, docs):
+    """A draining server's documents go to the next stream."""
+    state.drain_after_indexed = 2
+    acks = [ack async for ack in client.upload("docs", inputs(10))]
+
+    assert sorted(ack.document_id for ack in acks) == [f"d{index:03}" for index in range(10)]
+
+
+async def test_upload_server_stays_down_reports_what_is_unacknowledged(client, state, docs):
+    """After the last attempt every document that was begun is named, and the error raised."""
+    state.drop_after_received = 100
+    acks = []
+
+    with pytest.raises(Unavailable):
+        await drain(client.upload("docs", inputs(3)), acks)
+    assert {(ack.document_id, ack.acknowledged) for ack in acks} == {
+        (f"d{index:03}", False) for index in range(len(acks))
+    }
+    assert acks
+
+
+async def test_upload_unknown_collection_raises_not_found(client):
+    """An error that concerns the whole upload ends it."""
+    with pytest.raises(NotFound):
+        await drain(client.upload("none", inputs(1)), [])
+
+
+async def test_upload_silent_server_raises_deadline_exceeded(client, state, docs):
+    """A server that takes documents and says nothing is not waited for without end."""
+    state.silent_uploads = True
+
+    with pytest.raises(DeadlineExceeded):
+        await drain(client.upload("docs", inputs(1), ack_timeout_s=0.05), [])
+
+
+async def test_upload_slow_source_survives_a_broken_stream(client, state, docs):
+    """A stream that breaks while the caller's next document is awaited does not end the caller's generator."""
+    state.drop_after_received = 1
+    broken = asyncio.Event()
+
+    async def source():
+        yield inputs(2)[0]
+        await broken.wait()
+        yield inputs(2)[1]
+
+    acks = []
+    async for ack in client.upload("docs", source()):
+        acks.append(ack.document_id)
+        broken.set()
+    assert acks == ["d000", "d001"]
+
+
+async def test_upload_source_fails_raises_its_error(client, docs):
+    """The caller's own error comes back to the caller."""
+
+    def source():
+        yield inputs(1)[0]
+        raise RuntimeError("no such folder")
+
+    with pytest.raises(RuntimeError, match="no such folder"):
+        await drain(client.upload("docs", source()), [])
+
+
+async def test_upload_consumer_leaves_early_closes_the_call(client, state, docs):
+    """Closing the iterator ends the upload; the client goes on working."""
+    acks = client.upload("docs", inputs(5))
+    assert (await anext(acks)).document_id == "d000"
+    await acks.aclose()
+
+    assert (await client.get_collection("docs")).document_count >= 1
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 80), faults=st.lists(st.sampled_from(["open", "received", "drain"]), max_size=3))
+async def test_upload_any_faults_acknowledge_each_document_once(client, state, count, faults):
+    """Whatever few faults occur, every document gets exactly one final word and is stored."""
+    state.collections.clear()
+    await client.create_collection("docs")
+    state.faults["UploadDocuments"].clear()
+    state.faults["UploadDocuments"] += [Refused(grpc.StatusCode.UNAVAILABLE, "x")] * faults.count("open")
+    state.drop_after_received, state.drain_after_indexed = faults.count("received"), faults.count("drain")
+
+    acks = [ack async for ack in client.upload("docs", inputs(count))]
+    assert sorted(ack.document_id for ack in acks) == [item.document_id for item in inputs(count)]
+    assert sorted(state.collections["docs"].documents) == [item.document_id for item in inputs(count)]
