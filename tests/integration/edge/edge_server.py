@@ -1,6 +1,5 @@
 """A real `python -m gannet_edge` on a free port, and Qdrant's own client against it."""
 
-import asyncio
 import json
 import os
 import signal
@@ -28,14 +27,13 @@ class EdgeServer:
         self._log = data_dir.with_name(f"{data_dir.name}-{self.port}.log")
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start the process and return once it says SERVING."""
         self._process = self.spawn()
-        async with asyncio.timeout(60), grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as channel:
-            await channel.channel_ready()
-            async for reply in HealthStub(channel).Watch(HealthCheckRequest()):
-                if reply.status == HealthCheckResponse.SERVING:
-                    return
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            replies = HealthStub(channel).Watch(HealthCheckRequest(), timeout=60, wait_for_ready=True)
+            next(reply for reply in replies if reply.status == HealthCheckResponse.SERVING)
+            replies.cancel()
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process only; its output is in `log`."""
@@ -60,10 +58,10 @@ class EdgeServer:
         entries = (json.loads(line) for line in self.output().splitlines() if line.startswith("{"))
         return [entry for entry in entries if entry["event"] == event]
 
-    async def kill_and_start(self) -> None:
+    def kill_and_start(self) -> None:
         """`kill -9`, then start again on the same folder."""
         self.stop(signal.SIGKILL)
-        await self.start()
+        self.start()
 
     @property
     def running(self) -> bool:

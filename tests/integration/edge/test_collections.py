@@ -47,7 +47,7 @@ async def test_collections_are_independent_and_survive_a_restart(server: EdgeSer
     await create(client, "other")
     await client.upsert(COLLECTION, [point(1), point(2)], wait=True)
     await client.upsert("other", [point(1)], wait=True)
-    await server.kill_and_start()
+    server.kill_and_start()
     restarted = server.client()
     assert [(await restarted.count(name)).count for name in (COLLECTION, "other")] == [2, 1]
     await restarted.close()
@@ -57,7 +57,7 @@ async def test_start_removes_what_a_crash_left_half_made(server: EdgeServer, cli
     """A folder that was being created or deleted is no collection."""
     half_made = server.data_dir / "collections" / ".half"
     half_made.mkdir()
-    await server.kill_and_start()
+    server.kill_and_start()
     assert not half_made.exists()
     restarted = server.client()
     assert await restarted.collection_exists(COLLECTION)

@@ -27,7 +27,7 @@ async def assert_everything(client: AsyncQdrantClient) -> None:
 async def test_acknowledged_writes_survive_kill_9(server: EdgeServer, client: AsyncQdrantClient):
     """A process killed right after the last acknowledgement has lost nothing."""
     await write_everything(client)
-    await server.kill_and_start()
+    server.kill_and_start()
     restarted = server.client()
     await assert_everything(restarted)
     await restarted.close()
@@ -40,7 +40,7 @@ async def test_acknowledged_writes_are_in_a_copy_of_the_running_folder(
     await write_everything(client)
     copy = EdgeServer(tmp_path / "copy")
     await asyncio.to_thread(shutil.copytree, server.data_dir, copy.data_dir)
-    await copy.start()
+    copy.start()
     try:
         copied = copy.client()
         await assert_everything(copied)
@@ -50,7 +50,7 @@ async def test_acknowledged_writes_are_in_a_copy_of_the_running_folder(
 
 
 async def test_writers_killed_in_the_middle_keep_what_was_acknowledged(server: EdgeServer, client: AsyncQdrantClient):
-    """kill -9 under concurrent writers: every acknowledged point is there, whole."""
+    """Kill -9 under concurrent writers: every acknowledged point is there, whole."""
     acknowledged: set[int] = set()
     enough = asyncio.Event()
 
@@ -66,7 +66,7 @@ async def test_writers_killed_in_the_middle_keep_what_was_acknowledged(server: E
         await enough.wait()
     server.stop(9)
     await asyncio.gather(*writers, return_exceptions=True)
-    await server.start()
+    server.start()
     restarted = server.client()
     found = await restarted.retrieve(COLLECTION, sorted(acknowledged), with_vectors=True)
     assert {record.id for record in found} == acknowledged
@@ -82,7 +82,7 @@ async def test_unwaited_write_is_answered_before_it_is_safe_and_flushed_soon(
     assert result.status == models.UpdateStatus.ACKNOWLEDGED
     result = await client.upsert(COLLECTION, [point(2)], wait=True)
     assert result.status == models.UpdateStatus.COMPLETED
-    await server.kill_and_start()
+    server.kill_and_start()
     restarted = server.client()
     assert (await restarted.count(COLLECTION)).count == 2
     await restarted.close()

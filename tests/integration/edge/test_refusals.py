@@ -5,7 +5,7 @@ import math
 import grpc
 import pytest
 from integration.edge.edge_server import COLLECTION, EdgeServer, point
-from qdrant_client import AsyncQdrantClient, models
+from qdrant_client import AsyncQdrantClient
 from qdrant_client import grpc as qdrant
 
 DENSE = qdrant.Vector(dense=qdrant.DenseVector(data=[1, 0, 0, 0]))
@@ -83,7 +83,7 @@ async def test_upsert_of_poison_changes_nothing_even_after_a_crash(server: EdgeS
         assert (name, error.code()) == (name, grpc.StatusCode.INVALID_ARGUMENT)
         assert (name, error.details().startswith(field)) == (name, True)
         assert (name, await contents(client)) == (name, before)
-    await server.kill_and_start()
+    server.kill_and_start()
     restarted = server.client()
     assert await contents(restarted) == before
     await restarted.upsert(COLLECTION, [point(3)], wait=True)
@@ -152,7 +152,7 @@ async def test_other_refused_writes_change_nothing_even_after_a_crash(server: Ed
     got = {name: (await refused(call)).code() for name, (call, _) in calls.items()}
     assert got == {name: code for name, (_, code) in calls.items()}
     assert await contents(client) == before
-    await server.kill_and_start()
+    server.kill_and_start()
     restarted = server.client()
     assert await contents(restarted) == before
     await restarted.close()

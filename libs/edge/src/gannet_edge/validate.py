@@ -102,20 +102,21 @@ def payload(value: dict[str, Json], size_bytes: int, limits: Limits, field: str)
     """Check a payload of `size_bytes` serialised: size, nesting, finite numbers."""
     if size_bytes > limits.payload_bytes:
         raise InvalidInput(f"{field}: {size_bytes} bytes, limit {limits.payload_bytes}", field=field)
-    level: list[Json] = [value]
-    for _ in range(limits.payload_depth + 1):
-        level = [child for node in level for child in _children(node)]
-        if any(isinstance(node, float) and not math.isfinite(node) for node in level):
+    containers: list[Json] = [value]
+    for _ in range(limits.payload_depth):
+        children = [child for container in containers for child in _children(container)]
+        if any(isinstance(child, float) and not math.isfinite(child) for child in children):
             raise InvalidInput(f"{field}: numbers must be finite", field=field)
-        if not level:
+        containers = [child for child in children if isinstance(child, dict | list)]
+        if not containers:
             return
     raise InvalidInput(f"{field}: nested more than {limits.payload_depth} deep", field=field)
 
 
-def _children(node: Json) -> list[Json]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
+def _children(container: Json) -> list[Json]:
+    if isinstance(container, dict):
+        return list(container.values())
+    return container if isinstance(container, list) else []
 
 
 def _unknown_vector(name: str, kind: str, known: Mapping[str, object], field: str) -> InvalidInput:
