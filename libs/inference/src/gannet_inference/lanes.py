@@ -119,10 +119,16 @@ class PriorityExecutor:
             thread.join()
 
     def _forget_if_cancelled(self, work: Future[Any]) -> None:
-        if work.cancelled():
-            with self._changed:
-                for lane in self._lanes:
-                    lane.pop(cast("Work[Any]", work), None)
+        if not work.cancelled():
+            return
+        waiting = cast("Work[Any]", work)
+        with self._changed:
+            lane = next((lane for lane in self._lanes if waiting in lane), None)
+            if lane is not None:
+                del lane[waiting]
+        if lane is not None:
+            # Tells `concurrent.futures.wait`; a thread that took the work in the meantime tells it itself.
+            work.set_running_or_notify_cancel()
 
     def _retry_after_s(self) -> float:
         drain_s = self.waiting * self._mean_run_s / len(self._threads)

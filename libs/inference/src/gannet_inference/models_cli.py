@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 after one line on stderr that says what the user has to change.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         manifest = load_manifest(options.manifest)
         names = options.names or sorted(manifest.models)
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gannet_inference", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m gannet_inference", description="Fetches, checks and builds the models that Gannet serves."
+    )
     parser.add_argument("command", choices=["build", "list"])
     parser.add_argument("names", nargs="*", help="models of the manifest; all of them if none is named")
     parser.add_argument("--models-dir", type=Path, default=Path(".gannet/models"), help="where builds are kept")

@@ -1,10 +1,10 @@
 """8-bit weights for an ONNX graph."""
 
-import logging
 import tempfile
 from pathlib import Path
 
 import onnx
+from onnx import helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 
@@ -14,15 +14,10 @@ def quantise(graph: onnx.ModelProto) -> onnx.ModelProto:
     Embedding tables stay in float32: they cost memory but no time, and one scale for 30,000 rows would cost quality.
     The weights are full-range int8. On CPUs without VNNI instructions pairs of products can saturate; there, use fp32.
     """
-    # ONNX Runtime's advice to pre-process concerns shape inference for static quantisation and fusions; it goes to the
-    # root logger, which is not ours to configure.
-    logging.disable(logging.WARNING)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "model.onnx"
-            quantize_dynamic(
-                graph, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"]
-            )
-            return onnx.load(target)
-    finally:
-        logging.disable(logging.NOTSET)
+    # Says that the graph has been through ONNX Runtime's pre-processing, which static quantisation needs and this does
+    # not: without it, advice to run it goes to the root logger.
+    helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "model.onnx"
+        quantize_dynamic(graph, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+        return onnx.load(target)

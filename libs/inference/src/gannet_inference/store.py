@@ -84,6 +84,9 @@ def ensure_built(
     precision = precision or entry.precision
     digest = _digest(entry, precision)
     target = models_dir / entry.name / f"{precision}-{digest[:12]}"
+    # Asked before the lock too: models that come with an image lie on a file system that cannot be written.
+    if _is_intact(entry, target):
+        return _read(entry, target, precision, digest)
     with locked(target, model=entry.name):
         if _is_intact(entry, target):
             return _read(entry, target, precision, digest)

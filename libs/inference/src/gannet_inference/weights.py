@@ -19,6 +19,8 @@ _PREFIXES = {"bert": "bert.", "roberta": "roberta.", "xlm-roberta": "roberta.", 
 _GELUS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 # Modules of a sentence-transformers folder that pooling and normalise in the manifest stand for.
 _MODULES = ("Transformer", "Pooling", "Normalize")
+# Variants of LoRA that merge by other formulas, keys of adapter_config.json.
+_UNSUPPORTED_LORA = ("fan_in_fan_out", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ def read_architecture(folder: Path, *, model: str) -> Architecture:
     Raises:
         UnsupportedModel: it is missing or malformed, or describes something other than a plain BERT-family encoder.
     """
-    config = _read_json(folder / "config.json", model)
+    config = _read_table(folder / "config.json", model)
     family: Any = config.get("model_type")
     if family not in _PREFIXES:
         raise UnsupportedModel(model, "config.json: model_type", f"is {family!r}; supported are {', '.join(_PREFIXES)}")
@@ -96,11 +98,15 @@ def read_weights(folder: Path, architecture: Architecture, *, model: str, adapte
     return weights
 
 
-def _read_json(file: Path, model: str) -> dict[str, Any]:
+def _read_json(file: Path, model: str) -> Any:
     try:
-        document: Any = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UnsupportedModel(model, file.name, f"cannot be read: {error}") from error
+
+
+def _read_table(file: Path, model: str) -> dict[str, Any]:
+    document = _read_json(file, model)
     if not isinstance(document, dict):
         raise UnsupportedModel(model, file.name, "is no JSON object")
     return cast("dict[str, Any]", document)
@@ -111,11 +117,10 @@ def _refuse_other_modules(folder: Path, model: str) -> None:
     file = folder / "modules.json"
     if not file.exists():
         return
-    modules: Any = json.loads(file.read_text(encoding="utf-8"))
-    for module in modules:
-        kind = str(module.get("type", "")).rpartition(".")[2]
+    for module in _read_json(file, model):
+        kind = str(module.get("type")).rpartition(".")[2]
         if kind not in _MODULES:
-            raise UnsupportedModel(model, "modules.json", f"has a {kind} module; supported are {', '.join(_MODULES)}")
+            raise UnsupportedModel(model, file.name, f"has a {kind} module; supported are {', '.join(_MODULES)}")
 
 
 def _read_tensors(file: Path, prefix: str, model: str) -> Weights:
@@ -132,26 +137,24 @@ def _read_tensors(file: Path, prefix: str, model: str) -> Weights:
 
 def _merge_adapter(weights: Weights, adapter: Path, prefix: str, model: str) -> None:
     """Merges a LoRA adapter, W + (alpha/r)·B·A (Hu et al. 2021, equation 3); whole tensors replace the model's."""
-    config = _read_json(adapter / "adapter_config.json", model)
-    for key, unsupported in (("fan_in_fan_out", True), ("use_rslora", True), ("use_dora", True)):
-        if config.get(key) is unsupported:
-            raise UnsupportedModel(model, f"adapter_config.json: {key}", "is not supported")
+    config = _read_table(adapter / "adapter_config.json", model)
     if config.get("peft_type") != "LORA":
         raise UnsupportedModel(model, "adapter_config.json: peft_type", f"is {config.get('peft_type')!r}, not 'LORA'")
-    scale = np.float32(config["lora_alpha"] / config["r"])
+    for key in _UNSUPPORTED_LORA:
+        if config.get(key):
+            raise UnsupportedModel(model, f"adapter_config.json: {key}", "is not supported")
+    try:
+        scale = np.float32(config["lora_alpha"] / config["r"])
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise UnsupportedModel(model, "adapter_config.json", f"lora_alpha or r: {error!r}") from error
     tensors = {
         name.removeprefix("base_model.model.").removeprefix(prefix): tensor
         for name, tensor in _read_tensors(adapter / "adapter_model.safetensors", prefix, model).items()
     }
-    for name, tensor in tensors.items():
-        if name.endswith(".lora_B.weight"):
-            continue
-        if not name.endswith(".lora_A.weight"):
-            weights[name] = tensor
-            continue
-        layer = name.removesuffix(".lora_A.weight")
-        target = f"{layer}.weight"
-        expand = tensors.get(f"{layer}.lora_B.weight")
-        if expand is None or target not in weights or weights[target].shape != (expand.shape[0], tensor.shape[1]):
-            raise BadWeights(model, f"adapter_model.safetensors: {name}", f"does not fit {target}")
-        weights[target] += scale * (expand @ tensor)
+    for layer in sorted({name.partition(".lora_")[0] for name in tensors if ".lora_" in name}):
+        shrink, expand = tensors.get(f"{layer}.lora_A.weight"), tensors.get(f"{layer}.lora_B.weight")
+        target = weights.get(f"{layer}.weight")
+        if shrink is None or expand is None or target is None or target.shape != (expand.shape[0], shrink.shape[1]):
+            raise BadWeights(model, f"adapter_model.safetensors: {layer}", "does not fit the model")
+        target += scale * (expand @ shrink)
+    weights.update({name: tensor for name, tensor in tensors.items() if ".lora_" not in name})
