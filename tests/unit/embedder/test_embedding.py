@@ -1,0 +1,119 @@
+"""The embedder's work: what waits, in which order, and what becomes of it when a caller leaves or a text fails."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from fakes.gated_model import WAIT_S, GatedSession, bi_encoder
+
+from gannet_embedder.embedding import TextBatch, TextEmbedder
+from gannet_inference.lanes import Lane
+from gannet_service.errors import InternalError, Overloaded
+
+
+@pytest.fixture
+def session() -> Iterator[GatedSession]:
+    """A session whose gate is opened at the end, so that no thread is left waiting."""
+    session = GatedSession(pairs=False)
+    yield session
+    session.gate.set()
+
+
+def batch(*texts: str, lane: Lane = Lane.INTERACTIVE, sparse: bool = False) -> TextBatch:
+    """A batch of passages."""
+    return TextBatch(
+        texts=texts,
+        purpose="passage",
+        lane=lane,
+        want_dense=True,
+        want_sparse=sparse,
+        language="en",
+        average_length=10.0,
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the other tasks and threads go on until the condition holds."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens on threads that know no asyncio event
+            await asyncio.sleep(0)
+
+
+async def test_embed_when_cancelled_takes_waiting_texts_out_of_the_queue(session):
+    """The text that runs is finished, those that wait never start, and their places are free."""
+    encoder = bi_encoder(session, queue_max=3)
+    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    call = asyncio.create_task(embedder.embed(batch("a", "b", "c")))
+    await until(lambda: session.started.qsize() == 1)
+    assert encoder.waiting == 2
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert encoder.waiting == 0
+    session.gate.set()
+    await embedder.embed(batch("d", "e"))
+    assert session.started_so_far() == ["a", "d", "e"]
+    embedder.close()
+
+
+async def test_embed_with_a_full_queue_is_refused_with_a_hint_and_queues_nothing(session):
+    """All texts of a batch are taken or none, and the refusal says when to come back."""
+    encoder = bi_encoder(session, queue_max=2)
+    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    first = asyncio.create_task(embedder.embed(batch("a")))
+    await until(lambda: session.started.qsize() == 1)
+    with pytest.raises(Overloaded) as refused:
+        await embedder.embed(batch("b", "c", "d"))
+    assert refused.value.retry_after_s > 0
+    assert encoder.waiting == 0
+    session.gate.set()
+    await first
+    embedder.close()
+
+
+async def test_embed_in_the_interactive_lane_passes_bulk_work(session):
+    """A query that comes last runs before the bulk texts that wait."""
+    encoder = bi_encoder(session, queue_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(embedder.embed(batch("a", "b", "c", lane=Lane.BULK)))
+        await until(lambda: session.started.qsize() == 1)
+        tasks.create_task(embedder.embed(batch("q")))
+        await until(lambda: encoder.waiting == 3)
+        session.gate.set()
+    assert session.started_so_far() == ["a", "q", "b", "c"]
+    embedder.close()
+
+
+async def test_embed_of_a_text_that_the_model_fails_on_fails_that_text_alone(session):
+    """The other vectors come back; the failed text has neither vector and an error that hides the model's words."""
+    session.gate.set()
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    embedded = await embedder.embed(batch("gannet", "fail!", "puffin", sparse=True))
+    first, failed, last = embedded.results
+    assert isinstance(failed.error, InternalError)
+    assert (failed.error.reason, failed.dense, failed.sparse) == ("MODEL_FAILURE", None, None)
+    assert "told" not in failed.error.message
+    for result in (first, last):
+        assert result.error is None
+        assert result.sparse.indices.size == 1
+        np.testing.assert_allclose(result.dense, 0.5)
+    embedder.close()
+
+
+async def test_embed_of_a_text_that_shows_a_bug_fails_the_call(session):
+    """Only a model's failure is a text's own; anything else is a bug and is not hidden in a reply."""
+    session.gate.set()
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    with pytest.raises(ZeroDivisionError):
+        await embedder.embed(batch("gannet", "bug?"))
+    embedder.close()
+
+
+async def test_embed_of_nothing_left_returns_nothing(session):
+    """A batch whose every text was refused before is no work."""
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    embedded = await embedder.embed(batch())
+    assert list(embedded.results) == []
+    embedder.close()
