@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 EXIT_CONFIG = 2
@@ -23,6 +24,8 @@ class ServiceConfig(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
     service: ClassVar[str] = "service"
+    # Fields that are also read from a variable that other software uses; ours wins.
+    well_known: ClassVar[Mapping[str, str]] = {"otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT"}
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(0, ge=0, le=65535, description="Port to listen on; 0 picks a free one and logs it.")
@@ -37,7 +40,6 @@ class ServiceConfig(BaseSettings):
     )
     otlp_endpoint: str = Field(
         "",
-        validation_alias=AliasChoices("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         description="OTLP gRPC endpoint for traces, e.g. `http://collector:4317`; empty exports nothing. Also read from "
         "`OTEL_EXPORTER_OTLP_ENDPOINT`.",
     )
@@ -81,7 +83,24 @@ class ServiceConfig(BaseSettings):
         del dotenv_settings, file_secret_settings
         toml = settings_cls.model_config.get("toml_file")
         file_source = (_Table(settings_cls, cls.service),) if toml else ()
-        return (init_settings, env_settings, *file_source)
+        return (init_settings, env_settings, _WellKnown(settings_cls, cls.well_known), *file_source)
+
+
+class _WellKnown(PydanticBaseSettingsSource):
+    """Variables that other software uses too."""
+
+    def __init__(self, settings_cls: type[BaseSettings], names: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self._names = names
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str | None, str, bool]:
+        """The variable's value, if this field has one."""
+        del field
+        return os.environ.get(self._names.get(field_name, "")) or None, field_name, False
+
+    def __call__(self) -> dict[str, str]:
+        """The fields whose variables are set."""
+        return {field: os.environ[name] for field, name in self._names.items() if os.environ.get(name)}
 
 
 C = TypeVar("C", bound="ServiceConfig")

@@ -1,9 +1,10 @@
 """The gateway's settings."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from gannet_service.config import ServiceConfig
@@ -14,6 +15,7 @@ class GatewayConfig(ServiceConfig):
 
     model_config = SettingsConfigDict(env_prefix="GANNET_GATEWAY_", extra="forbid", frozen=True, validate_default=True)
     service: ClassVar[str] = "gateway"
+    well_known: ClassVar[Mapping[str, str]] = {**ServiceConfig.well_known, "qdrant_url": "QDRANT_URL"}
 
     data_dir: Path = Field(Path("gannet-data"), description="Directory of the ledger and of the documents' texts.")
     embedder_target: str = Field(
@@ -23,7 +25,6 @@ class GatewayConfig(ServiceConfig):
     generator_target: str = Field("127.0.0.1:7703", description="gRPC target of the generator.")
     qdrant_url: str = Field(
         "http://127.0.0.1:7710",
-        validation_alias=AliasChoices("qdrant_url", "GANNET_GATEWAY_QDRANT_URL", "QDRANT_URL"),
         description="Qdrant's gRPC endpoint, `http://host:port` or `https://host:port`. Also read from `QDRANT_URL`.",
     )
     qdrant_api_key: SecretStr | None = Field(None, description="Qdrant's API key, if it needs one.")

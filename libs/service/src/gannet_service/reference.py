@@ -1,0 +1,72 @@
+"""Writes the configuration reference from the configuration classes: `python -m gannet_service.reference MODULE:CLASS… > FILE`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from gannet_service.config import ServiceConfig, variable_name
+
+HEAD = """# Configuration
+
+Written by `make config-docs` from the configuration classes; a test fails when the two differ.
+
+Every process reads environment variables, and under them a TOML file if it is started with `--config FILE` (one table a service,
+`[gateway]`, `[embedder]` and so on, with the names of the first column in lower case without their prefix). A name that no setting
+has is refused with the nearest one that exists. `--check-config` only checks, `--print-config` prints the values in force with
+secrets masked. `gannet up` passes its own environment on to every process that it starts, so `GANNET_GATEWAY_RERANK_DEPTH=40 gannet up`
+works; what it sets itself (addresses, folders) it says in `gannet up --help`.
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the reference of the classes named."""
+    kinds = [_load(argument) for argument in arguments]
+    print(HEAD)  # noqa: T201 - this is the output
+    print("## All services\n\nThe prefix is the service's, e.g. `GANNET_GATEWAY_PORT`.\n")  # noqa: T201
+    print(_table(ServiceConfig, list(ServiceConfig.model_fields), prefix="GANNET_<SERVICE>_"))  # noqa: T201
+    for kind in kinds:
+        own = [field for field in kind.model_fields if field not in ServiceConfig.model_fields]
+        print(f"\n## {kind.service.capitalize()} (`python -m {kind.__module__.split('.')[0]}`)\n")  # noqa: T201
+        print(_table(kind, own, prefix=""))  # noqa: T201
+
+
+def _load(argument: str) -> type[ServiceConfig]:
+    module, _, name = argument.partition(":")
+    return cast("type[ServiceConfig]", getattr(importlib.import_module(module), name))
+
+
+def _table(kind: type[ServiceConfig], fields: Sequence[str], *, prefix: str) -> str:
+    lines = ["| variable | default | bounds | what it is |", "|---|---|---|---|"]
+    for name in fields:
+        field = kind.model_fields[name]
+        cells = [f"`{prefix}{variable_name(kind, name)}`", _default(field), _bounds(field), field.description or ""]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, SecretStr):
+        return "(secret)"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    signs = (("ge", "≥ "), ("gt", "> "), ("le", "≤ "), ("lt", "< "), ("pattern", ""))
+    found = [
+        f"{sign}{value}" if attribute != "pattern" else f"`{value}`"
+        for constraint in field.metadata
+        for attribute, sign in signs
+        if (value := getattr(constraint, attribute, None)) is not None
+    ]
+    return ", ".join(found) or "–"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
