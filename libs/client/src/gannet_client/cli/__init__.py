@@ -1,0 +1,1 @@
+"""The `gannet` command line: one module a command group."""

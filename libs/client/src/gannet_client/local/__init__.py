@@ -1,0 +1,1 @@
+"""The whole stack on one machine: `gannet up` and `gannet demo`."""
