@@ -10,32 +10,90 @@ export GANNET_HOME ?= $(CURDIR)/.gannet
 
 PACKAGES := libs/protos libs/kernels libs/inference libs/service libs/edge libs/client \
             services/embedder services/reranker services/generator services/gateway
-PROTO_FILES := $(shell find protos -name '*.proto' | sort)
+CONFIGS := gannet_gateway.config:GatewayConfig gannet_embedder.config:EmbedderConfig gannet_reranker.config:RerankerConfig \
+           gannet_generator.config:GeneratorConfig gannet_edge.config:EdgeConfig
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# ---- environment ------------------------------------------------------------------------------------------------------
+# ---- a newcomer's four --------------------------------------------------------------------------------------------------
+
+.PHONY: demo run test
+demo: setup ## from nothing to a streamed, cited answer over the Python documentation
+	@$(BIN)/gannet demo
+
+run: setup ## the whole stack on this machine until Ctrl-C
+	@$(BIN)/gannet up
+
+test: setup-dev models ## all tests; sets up what is missing
+	$(BIN)/python -m pytest
+
+check: lint types imports docs-fresh packages test ## everything that CI runs
+
+# ---- environment --------------------------------------------------------------------------------------------------------
+
+.PHONY: setup setup-dev models lock
+setup: $(VENV)/.ready ## create the environment from pinned versions
+setup-dev: $(VENV)/.ready-dev
 
 # Two steps on purpose: with one hash among the requirements pip demands hashes of everything, our editables included.
 $(VENV)/.ready: requirements.lock $(PACKAGES:=/pyproject.toml)
 	@command -v $(PYTHON) >/dev/null || { echo "gannet needs Python 3.11 or newer (Debian: apt-get install python3 python3-venv)"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gannet needs Python 3.11 or newer, found $$($(PYTHON) -V)"; exit 2; }
-	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "no venv module (Debian: apt-get install python3-venv)"; exit 2; }
-	@echo "installing pinned dependencies into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv module (Debian: apt-get install python3-venv)"; exit 2; }
+	@echo "installing pinned versions into $(VENV) ..."
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation $(addprefix -e ,$(PACKAGES))
 	@touch $@
 
-.PHONY: setup
-setup: $(VENV)/.ready ## create the environment from pinned versions
+$(VENV)/.ready-dev: requirements-dev.lock $(VENV)/.ready
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
 
-.PHONY: lock
-lock: ## resolve requirements.in into requirements.lock
-	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet \
-	  requirements.in -o requirements.lock
+models: setup ## fetch, verify, build and cache the built-in models
+	@$(BIN)/gannet models build
 
-.PHONY: protos
-protos: setup ## regenerate the stubs of libs/protos from protos/
-	$(BIN)/python libs/protos/generate.py libs/protos/src
+lock: setup-dev ## resolve requirements*.in into requirements*.lock
+	@for name in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --quiet $$name.in -o $$name.lock; done
+
+# ---- checks -------------------------------------------------------------------------------------------------------------
+
+.PHONY: check lint types imports docs-fresh packages format protos config-docs mutations
+lint: setup-dev ## ruff: rules and format
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: ok"
+
+types: setup-dev ## pyright, strict
+	@$(BIN)/pyright
+
+imports: setup-dev ## who may import whom
+	@$(BIN)/lint-imports
+
+docs-fresh: setup-dev ## docs/configuration.md equals the configuration classes
+	@diff -u docs/configuration.md <($(BIN)/python -m gannet_service.reference $(CONFIGS)) && echo "docs: fresh"
+
+packages: setup-dev ## install every package alone into an empty environment and import it
+	@$(BIN)/python tests/packaging/install_alone.py
+
+format: setup-dev ## rewrite the code in the one format
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+protos: setup-dev ## regenerate the stubs of libs/protos from protos/
+	@$(BIN)/python libs/protos/generate.py libs/protos/src
+
+config-docs: setup-dev ## rewrite docs/configuration.md
+	@$(BIN)/python -m gannet_service.reference $(CONFIGS) > docs/configuration.md
+
+mutations: setup-dev models ## break each rule on purpose; every break must fail its test
+	@$(BIN)/python tests/mutations/run.py
+
+# ---- measurements -------------------------------------------------------------------------------------------------------
+
+.PHONY: eval clean
+eval: setup models ## retrieval quality on ../shared/data, as a table
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
+
+clean: ## remove the environment, models and data of this checkout
+	rm -rf $(VENV) .gannet bench-results dist
