@@ -1,6 +1,8 @@
 import asyncio
 
+import grpc
 import numpy as np
+import pytest
 from integration.edge.edge_server import COLLECTION, EdgeServer, create, point
 from qdrant_client import AsyncQdrantClient, models
 
@@ -12,6 +14,39 @@ async def test_second_process_on_the_same_folder_explains_and_exits(server: Edge
     assert await asyncio.to_thread(process.wait, 30) == 3
     assert f"edge: {server.data_dir} is in use by another process" in second.output()
     assert await client.collection_exists(COLLECTION)
+
+
+async def test_unreadable_collection_stops_the_start_and_is_named(server: EdgeServer, client: AsyncQdrantClient):
+    """Exit code 3 and the folder's name; serving the rest would hide the loss."""
+    await asyncio.to_thread(server.stop)
+    folder = server.data_dir / "collections" / COLLECTION
+    (folder / "collection.json").write_text("{")
+    process = server.spawn()
+    assert await asyncio.to_thread(process.wait, 30) == 3
+    assert f"edge: {folder}: cannot read the collection" in server.output()
+
+
+async def test_full_disk_refuses_writes_but_not_deletions(tmp_path):
+    """Below the least free space writes get RESOURCE_EXHAUSTED, while what is there is served and can be deleted."""
+    roomy = EdgeServer(tmp_path / "data")
+    roomy.start()
+    client = roomy.client()
+    await create(client)
+    await client.upsert(COLLECTION, [point(1), point(2)], wait=True)
+    await client.close()
+    roomy.stop()
+    full = EdgeServer(tmp_path / "data", disk_free_bytes_min=str(1 << 50))
+    full.start()
+    client = full.client()
+    try:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.upsert(COLLECTION, [point(3)], wait=True)
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        await client.delete(COLLECTION, [1], wait=True)
+        assert (await client.count(COLLECTION)).count == 1
+        await client.close()
+    finally:
+        full.stop()
 
 
 async def test_sigterm_ends_the_process_cleanly(server: EdgeServer, client: AsyncQdrantClient):

@@ -4,7 +4,7 @@ import pytest
 from qdrant_edge import UpdateOperation
 
 from gannet_edge.schema import CollectionSchema, DenseSchema, SparseSchema
-from gannet_edge.store import Collection, DataDirInUseError, Store
+from gannet_edge.store import Collection, Store, StoreError
 from gannet_edge.validate import Limits
 from gannet_service.errors import InternalError, NotFound, NotReady, Overloaded
 
@@ -100,7 +100,7 @@ async def test_durable_cancelled_waiter_leaves_the_flush_to_the_others():
 def test_store_second_opener_is_refused_until_the_first_closes(tmp_path):
     """One data folder, one process."""
     store = Store(tmp_path, Limits(), 1_000)
-    with pytest.raises(DataDirInUseError, match="in use by another process"):
+    with pytest.raises(StoreError, match="in use by another process"):
         Store(tmp_path, Limits(), 1_000)
     store.close()
     Store(tmp_path, Limits(), 1_000).close()
@@ -116,6 +116,26 @@ def test_store_create_beyond_the_limit_is_refused(tmp_path):
     store.create("two", SCHEMA)
     with pytest.raises(NotFound, match="'one' doesn't exist"):
         store.collection("one")
+    store.close()
+
+
+def test_store_on_a_full_disk_creates_nothing(tmp_path):
+    """A nearly full disk is refused by name before anything is written."""
+    store = Store(tmp_path, Limits(disk_free_bytes=1 << 60), 1_000)
+    with pytest.raises(Overloaded, match="bytes are free on the disk"):
+        store.create("one", SCHEMA)
+    assert not store.exists("one")
+    store.close()
+
+
+async def test_store_check_fails_while_a_collection_is_out_of_service(tmp_path):
+    """Health tells the truth about every collection."""
+    store = Store(tmp_path, Limits(), 1_000)
+    store.create("one", SCHEMA)
+    await store.check()
+    store.collection("one")._break("disk on fire")
+    with pytest.raises(NotReady, match="disk on fire"):
+        await store.check()
     store.close()
 
 

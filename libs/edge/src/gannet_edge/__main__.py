@@ -9,12 +9,12 @@ from gannet_edge.collections_servicer import CollectionsServicer, QdrantServicer
 from gannet_edge.config import EdgeConfig
 from gannet_edge.optimiser import Optimiser
 from gannet_edge.points_servicer import PointsServicer
-from gannet_edge.store import DataDirInUseError, Store
+from gannet_edge.store import Store, StoreError
 from gannet_service import serve, telemetry
 from gannet_service.config import load
 from gannet_service.health import Health
 
-EXIT_DATA_DIR_IN_USE = 3
+EXIT_STORE = 3
 SERVICE_NAMES = ("qdrant.Qdrant", "qdrant.Collections", "qdrant.Points")
 
 
@@ -24,9 +24,9 @@ async def main() -> None:
     telemetry.set_up(config)
     try:
         store = Store(config.data_dir, config.limits(), config.segment_points_max)
-    except DataDirInUseError as error:
-        print(f"edge: {error}", file=sys.stderr)  # noqa: T201 - for the person who started a second one
-        raise SystemExit(EXIT_DATA_DIR_IN_USE) from None
+    except StoreError as error:
+        print(f"edge: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
+        raise SystemExit(EXIT_STORE) from None
     optimiser = Optimiser(store, idle_s=config.optimise_idle_s, segment_points=config.segment_points_max)
 
     async def close() -> None:
@@ -40,7 +40,7 @@ async def main() -> None:
             partial(grpc.add_CollectionsServicer_to_server, CollectionsServicer(store)),
             partial(grpc.add_PointsServicer_to_server, PointsServicer(store)),
         ],
-        health=Health(SERVICE_NAMES),
+        health=Health(SERVICE_NAMES, required={"store": store.check}),
         warm=optimiser.start_up,
         background=[optimiser.run],
         close=[close],

@@ -20,10 +20,10 @@ class EdgeConfig(ServiceConfig):
         Path("data/qdrant"), description="Folder of the collections; one process at a time may use it."
     )
     segment_points_max: int = Field(
-        10_000,
+        20_000,
         ge=1_000,
         le=1_000_000,
-        description="Points a segment holds before it is closed. Closing one stops all answers for about 30 µs a point.",
+        description="Points a segment holds before it is closed. Closing one stops all answers for about 25 µs a point of 384 dimensions.",
     )
     optimise_idle_s: float = Field(
         2.0, ge=0, le=3600, description="Time without requests after which changed collections are optimised, seconds."
@@ -42,6 +42,13 @@ class EdgeConfig(ServiceConfig):
     batch_queries_max: int = Field(64, ge=1, le=1_000, description="Queries in one QueryBatch.")
     conditions_max: int = Field(256, ge=1, le=10_000, description="Conditions in one filter, nested ones included.")
 
+    disk_free_bytes_min: int = Field(
+        256 << 20,
+        ge=0,
+        le=1 << 50,
+        description="Free disk space below which writes other than deletions are refused, bytes.",
+    )
+
     def limits(self) -> Limits:
         """The bounds that requests are checked against."""
         return Limits(
@@ -56,4 +63,5 @@ class EdgeConfig(ServiceConfig):
             prefetches=self.prefetches_max,
             batch_queries=self.batch_queries_max,
             conditions=self.conditions_max,
+            disk_free_bytes=self.disk_free_bytes_min,
         )

@@ -23,7 +23,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger("optimiser")
 class Optimiser:
     """Optimises a changed collection when nobody asks anything, and at the latest when a segment is full.
 
-    The pause is about 30 µs for each point of the segments that are rewritten: one full segment while points are only added. Deletions
+    The pause is about 25 µs for each point of the segments that are rewritten: one full segment while points are only added. Deletions
     spread evenly over all segments make all of them due at once, and that pause grows with the collection (2.6 s for 75,000 points).
     """
 

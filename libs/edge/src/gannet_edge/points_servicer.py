@@ -62,7 +62,7 @@ class PointsServicer(Base):
     async def Upsert(self, request: grpc.UpsertPoints, context: object) -> grpc.PointsOperationResponse:
         """Insert or replace points; all of them or none."""
         started = time.monotonic()
-        collection = self._store.collection(request.collection_name)
+        collection = self._store.to_write(request.collection_name)
         if request.HasField("update_filter") or request.update_mode:
             raise Unimplemented("update_filter, update_mode: the embedded Qdrant always inserts or replaces")
         limits = self._store.limits
@@ -92,7 +92,7 @@ class PointsServicer(Base):
     async def SetPayload(self, request: grpc.SetPayloadPoints, context: object) -> grpc.PointsOperationResponse:
         """Merge fields into the payload of points chosen by id or by filter."""
         started = time.monotonic()
-        collection = self._store.collection(request.collection_name)
+        collection = self._store.to_write(request.collection_name)
         if request.HasField("key"):
             raise Unimplemented("key: the embedded Qdrant sets top-level fields only")
         limits = self._store.limits
@@ -115,7 +115,7 @@ class PointsServicer(Base):
     ) -> grpc.PointsOperationResponse:
         """Index a payload field; the same index twice is no error."""
         started = time.monotonic()
-        collection = self._store.collection(request.collection_name)
+        collection = self._store.to_write(request.collection_name)
         collection.write(_index_operation(request), points=1)
         return await _acknowledge(collection, request, started)
 

@@ -71,7 +71,9 @@ def edge_config(schema: CollectionSchema, segment_points: int) -> EdgeConfig:
     """Edge's settings for `schema`, with segments that are closed at about `segment_points` points.
 
     There is no HNSW graph (`m=0`): building one stopped all answers for 5.0 s at 20,000 points x 384 dimensions and grows with the
-    collection, while closing a plain segment of 10,000 points takes 0.3 s and searching the plain segments is exact.
+    collection, while closing a plain segment takes 0.3 s at 10,000 points and 0.7 s at 30,000, and searching plain segments is exact.
+    Smaller segments pause less and search slower: a hybrid query of 60,000 points took 3.4 ms in segments of 10,000, 1.1 ms in
+    segments of 30,000.
     """
     dimension = max((params.size for params in schema.dense.values()), default=SPARSE_DIMENSION)
     segment_kb = max(2, segment_points * dimension * FLOAT_BYTES // 1024)

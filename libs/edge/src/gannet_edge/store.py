@@ -32,6 +32,10 @@ from gannet_service.errors import (
 if TYPE_CHECKING:
     from qdrant_edge import ShardInfo  # in the stubs only
 
+# How long the first write waits for others to share its flush (5 to 20 ms, during which nothing runs). With 16 writers the median
+# acknowledgement took 260 ms without waiting, 35 ms with 3 ms and 21 ms with 5 ms; a single writer noticed no difference.
+FLUSH_GATHER_S = 0.005
+
 LOCK_FILE = "lock"
 COLLECTIONS_FOLDER = "collections"
 SCHEMA_FILE = "collection.json"
@@ -44,8 +48,8 @@ T = TypeVar("T")
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("store")
 
 
-class DataDirInUseError(RuntimeError):
-    """Another process has the data folder open."""
+class StoreError(RuntimeError):
+    """The data folder cannot be used: another process has it open, or a collection in it cannot be read."""
 
 
 class Collection:
@@ -87,8 +91,7 @@ class Collection:
         if self._flushed is None:
             loop = asyncio.get_running_loop()
             self._flushed = loop.create_future()
-            # Not now: writes that are waiting in the loop already join this flush (5 to 12 ms each).
-            loop.call_soon(self.flush)
+            loop.call_later(FLUSH_GATHER_S, self.flush)
 
     async def durable(self) -> None:
         """Return when everything written so far is on disk; concurrent callers share one flush.
@@ -158,8 +161,8 @@ class Store:
         """Lock the folder, remove what an earlier process left unfinished, and open every collection.
 
         Raises:
-            DataDirInUseError: another process has it.
-            OSError: it cannot be created or read.
+            StoreError: another process has it, or a collection cannot be read.
+            OSError: it cannot be created.
         """
         self.limits = limits
         self._segment_points = segment_points
@@ -195,18 +198,35 @@ class Store:
             raise NotFound(f"collection {name!r} doesn't exist", field="collection_name")
         return found
 
+    def to_write(self, name: str) -> Collection:
+        """The collection called `name`, if there is room to write to it.
+
+        Raises:
+            NotFound: there is none.
+            Overloaded: the disk is nearly full. Edge maps its files into memory, where a full disk kills the process.
+        """
+        found = self.collection(name)
+        self._refuse_full_disk()
+        return found
+
+    async def check(self) -> None:
+        """A health probe: raises NotReady if a collection is out of service."""
+        for collection in self.collections:
+            collection.info()
+
     def create(self, name: str, schema: CollectionSchema) -> None:
         """Create an empty collection, durably and all or nothing.
 
         Raises:
             AlreadyExists: the name is taken.
-            Overloaded: `limits.collections` are there already.
+            Overloaded: `limits.collections` are there already, or the disk is nearly full.
         """
         folder = self._root / collection_name(name)
         if name in self._open:
             raise AlreadyExists(f"collection {name!r} already exists", field="collection_name")
         if len(self._open) >= self.limits.collections:
             raise Overloaded(f"{self.limits.collections} collections exist already", reason="COLLECTIONS_MAX")
+        self._refuse_full_disk()
         unfinished = self._root / f"{UNFINISHED}{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
@@ -243,11 +263,24 @@ class Store:
         self._open.clear()
         self._lock.close()
 
+    def _refuse_full_disk(self) -> None:
+        free_bytes = shutil.disk_usage(self._root).free
+        if free_bytes < self.limits.disk_free_bytes:
+            raise Overloaded(
+                f"{free_bytes} bytes are free on the disk, {self.limits.disk_free_bytes} are needed to write",
+                reason="DISK_FULL",
+            )
+
     def _load(self, folder: Path) -> None:
         started = time.monotonic()
-        schema = CollectionSchema.from_json((folder / SCHEMA_FILE).read_text(encoding="utf-8"))
-        # The settings are given again, so that a changed segment size takes effect.
-        shard = EdgeShard.load(str(folder / SHARD_FOLDER), edge_config(schema, self._segment_points))
+        try:
+            schema = CollectionSchema.from_json((folder / SCHEMA_FILE).read_text(encoding="utf-8"))
+            # The settings are given again, so that a changed segment size takes effect.
+            shard = EdgeShard.load(str(folder / SHARD_FOLDER), edge_config(schema, self._segment_points))
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # Edge raises plain Exception, and panics are not even that
+            raise StoreError(f"{folder}: cannot read the collection: {error}") from error
         collection = self._open[folder.name] = Collection(folder.name, schema, shard)
         _log.info(
             "collection loaded",
@@ -266,7 +299,7 @@ def _lock(path: Path) -> TextIO:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         file.close()
-        raise DataDirInUseError(f"{path.parent} is in use by another process (pid {owner})") from error
+        raise StoreError(f"{path.parent} is in use by another process (pid {owner})") from error
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -25,7 +25,7 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The largest of everything, see `EdgeConfig` for the units."""
+    """The largest of everything, and the least free disk space; see `EdgeConfig` for the units."""
 
     collections: int = 64
     points: int = 1_000_000
@@ -38,6 +38,7 @@ class Limits:
     prefetches: int = 8
     batch_queries: int = 64
     conditions: int = 256
+    disk_free_bytes: int = 256 << 20
 
 
 def collection_name(name: str) -> str:
