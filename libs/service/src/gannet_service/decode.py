@@ -10,6 +10,9 @@ import grpc
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
+# Protobuf reads no deeper; neither does the search for a bad string, or a hostile request would exhaust the stack.
+DEPTH_MAX = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undecodable:
@@ -31,7 +34,7 @@ def guarded(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] 
         try:
             return deserialize(data)
         except DecodeError:
-            field = _invalid_text(data, descriptor) if descriptor is not None else None
+            field = _invalid_text(data, descriptor, DEPTH_MAX) if descriptor is not None else None
             if field is None:
                 return Undecodable(field="", message="the request is not a valid protobuf message")
             return Undecodable(field=field, message=f"{field}: not valid UTF-8")
@@ -39,7 +42,7 @@ def guarded(handler: grpc.RpcMethodHandler[Any, Any]) -> Callable[[bytes], Any] 
     return decode
 
 
-def _invalid_text(data: bytes, descriptor: Descriptor) -> str | None:
+def _invalid_text(data: bytes, descriptor: Descriptor, depth_left: int) -> str | None:
     """The path of the first string field that is not UTF-8, or None where the framing itself is broken."""
     at = 0
     try:
@@ -57,7 +60,7 @@ def _invalid_text(data: bytes, descriptor: Descriptor) -> str | None:
                     length, at = _varint(data, at)
                     if at + length > len(data):
                         return None
-                    found = _invalid_in(data[at : at + length], field)
+                    found = _invalid_in(data[at : at + length], field, depth_left)
                     if found is not None:
                         return found
                     at += length
@@ -68,11 +71,11 @@ def _invalid_text(data: bytes, descriptor: Descriptor) -> str | None:
     return None
 
 
-def _invalid_in(value: bytes, field: FieldDescriptor | None) -> str | None:
-    if field is None:
+def _invalid_in(value: bytes, field: FieldDescriptor | None, depth_left: int) -> str | None:
+    if field is None or depth_left == 0:
         return None
     if field.type == FieldDescriptor.TYPE_MESSAGE and field.message_type is not None:
-        inner = _invalid_text(value, field.message_type)
+        inner = _invalid_text(value, field.message_type, depth_left - 1)
         return None if inner is None else f"{field.name}.{inner}"
     if field.type == FieldDescriptor.TYPE_STRING:
         try:

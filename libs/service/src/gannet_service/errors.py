@@ -3,11 +3,13 @@
 What survives an RPC: the type, the message, `reason`, `field`, `retry_after_s`. A cause (`raise … from`) does not.
 """
 
+import contextlib
 from collections.abc import Iterable
 from typing import ClassVar
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "gannet"
@@ -175,7 +177,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> GannetError:
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
     for key, value in metadata:
         if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
-            return from_status(status_pb2.Status.FromString(value))
+            with contextlib.suppress(DecodeError):
+                return from_status(status_pb2.Status.FromString(value))
     kind = _BY_CODE.get(error.code(), DependencyUnavailable)
     if error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN):
         kind = DependencyUnavailable
