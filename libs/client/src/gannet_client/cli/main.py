@@ -8,6 +8,7 @@ import typer
 from gannet_client import config
 from gannet_client.cli import collections, documents, models
 from gannet_client.cli.ask import ask
+from gannet_client.cli.demo import demo
 from gannet_client.cli.ingest import ingest
 from gannet_client.cli.search import search
 from gannet_client.cli.session import Options
@@ -38,6 +39,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
 app.command()(status)
 app.add_typer(models.app, name="models")
+app.command()(demo)
 
 
 @app.callback()

@@ -100,7 +100,7 @@ def execute(context: typer.Context, command: Callable[[Options], Coroutine[Any, 
         code, message = ExitCode.REFUSED, str(error)
     except Failed as error:
         raise typer.Exit(error.code) from error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise typer.Exit(ExitCode.INTERRUPTED) from error
     else:
         return

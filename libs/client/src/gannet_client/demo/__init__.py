@@ -1,0 +1,1 @@
+"""`gannet demo`: the Python documentation that every machine carries, ingested and asked."""
