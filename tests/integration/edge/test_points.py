@@ -53,6 +53,24 @@ async def test_query_hybrid_fuses_both_prefetches_by_weighted_rank(client: Async
     assert {hit.id: hit.score for hit in answer.points} == pytest.approx(expected)
 
 
+async def test_query_prefetch_filter_and_threshold_bound_each_prefetch(client: AsyncQdrantClient):
+    """No prefetch lets another tenant's points or irrelevant ones into the fusion."""
+    await upsert(client, *(point(number, tenant="t1" if number % 2 else "t2") for number in range(6)))
+    common = models.SparseVector(indices=[1], values=[1.0])
+    prefetch = [
+        models.Prefetch(query=DENSE, using="dense", limit=10, filter=MUST_T1, score_threshold=0.98),
+        models.Prefetch(query=common, using="bm25", limit=2, filter=MUST_T1),
+    ]
+    rrf = models.RrfQuery(rrf=models.Rrf(k=60))
+    dense_only = await client.query_points(COLLECTION, prefetch=prefetch[:1], query=rrf, limit=10)
+    both = await client.query_points(COLLECTION, prefetch=prefetch, query=rrf, limit=10, with_payload=True)
+    nearest = await client.query_points(COLLECTION, query=DENSE, using="dense", score_threshold=0.98, limit=10)
+    relevant = {hit.id for hit in nearest.points if hit.id % 2}
+    assert {hit.id for hit in dense_only.points} == relevant
+    assert {hit.payload["tenant"] for hit in both.points} == {"t1"}
+    assert len(both.points) <= len(relevant) + 2
+
+
 async def test_query_filter_and_threshold_bound_the_dense_results(client: AsyncQdrantClient):
     """Only matching points above the threshold are found, best first, and the offset skips from the front."""
     await upsert(client, *(point(number, tenant="t1" if number % 2 else "t2") for number in range(8)))

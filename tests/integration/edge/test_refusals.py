@@ -4,7 +4,7 @@ import math
 
 import grpc
 import pytest
-from integration.edge.edge_server import COLLECTION, EdgeServer, point
+from integration.edge.edge_server import COLLECTION, EdgeServer, create, point
 from qdrant_client import AsyncQdrantClient
 from qdrant_client import grpc as qdrant
 
@@ -230,3 +230,45 @@ async def test_message_over_the_limit_is_refused_and_the_server_lives(client: As
     error = await refused(client.grpc_points.Upsert(request))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await client.count(COLLECTION)).count == 0
+
+
+async def test_lists_out_of_bounds_are_refused_by_field(client: AsyncQdrantClient):
+    """Points, ids and batched queries are bounded from both sides."""
+    points = client.grpc_points
+    ids = [qdrant.PointId(num=number) for number in range(10_001)]
+    calls = {
+        "points": [
+            points.Upsert(qdrant.UpsertPoints(collection_name=COLLECTION, points=[struct({"dense": DENSE})] * count))
+            for count in (0, 1_001)
+        ],
+        "ids": [points.Get(qdrant.GetPoints(collection_name=COLLECTION, ids=ids[:count])) for count in (0, 10_001)],
+        "query_points": [
+            points.QueryBatch(qdrant.QueryBatchPoints(collection_name=COLLECTION, query_points=[query()] * count))
+            for count in (0, 65)
+        ],
+        "limit": [points.Scroll(qdrant.ScrollPoints(collection_name=COLLECTION, limit=limit)) for limit in (0, 10_001)],
+    }
+    for field, pair in calls.items():
+        for call in pair:
+            error = await refused(call)
+            assert (field, error.code()) == (field, grpc.StatusCode.INVALID_ARGUMENT)
+            assert (field, error.details().split(":")[0]) == (field, field)
+
+
+async def test_upsert_beyond_points_max_is_refused(tmp_path):
+    """A full collection stays as it is and says what its limit is."""
+    small = EdgeServer(tmp_path / "data", points_max="2")
+    small.start()
+    client = small.client()
+    try:
+        await create(client)
+        await client.upsert(COLLECTION, [point(1), point(2)], wait=True)
+        error = await refused(client.upsert(COLLECTION, [point(3)], wait=True))
+        assert (error.code(), error.details()) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "collection 'chunks' has 2 points, with 1 more it would exceed 2",
+        )
+        assert (await client.count(COLLECTION)).count == 2
+        await client.close()
+    finally:
+        small.stop()

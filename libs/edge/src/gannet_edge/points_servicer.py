@@ -32,7 +32,7 @@ from gannet_edge.points import (
 from gannet_edge.queries import LIMIT_DEFAULT, to_query
 from gannet_edge.store import Collection, Store
 from gannet_edge.unimplemented import refuse_the_rest
-from gannet_service.errors import InvalidInput, NotFound, Unimplemented
+from gannet_service.errors import InvalidInput, NotFound, Overloaded, Unimplemented
 
 _FIELD_TYPES = {
     grpc.FieldType.FieldTypeKeyword: PayloadSchemaType.Keyword,
@@ -67,7 +67,12 @@ class PointsServicer(Base):
             raise Unimplemented("update_filter, update_mode: the embedded Qdrant always inserts or replaces")
         limits = self._store.limits
         points = to_points(request.points, collection.schema, limits)
-        validate.size("points stored", collection.info().points_count + len(points), limits.points)
+        stored = collection.info().points_count
+        if stored + len(points) > limits.points:
+            raise Overloaded(
+                f"collection {collection.name!r} has {stored} points, with {len(points)} more it would exceed {limits.points}",
+                reason="POINTS_MAX",
+            )
         collection.write(UpdateOperation.upsert_points(points), points=len(points))
         return await _acknowledge(collection, request, started)
 
