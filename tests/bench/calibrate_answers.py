@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from gannet_generator.config import GeneratorConfig
-from gannet_generator.extract import find_candidates
+from gannet_generator.extract import Source, find_candidates, in_context
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.manifest import load_manifest
 from gannet_inference.session import cores_available
@@ -47,11 +47,11 @@ THRESHOLDS = np.arange(-4.0, 6.01, 0.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question, the text that answers it, and texts on the same topic that do not."""
+    """A question, the source that answers it, and sources on the same topic that do not."""
 
     text: str
-    answer: str
-    same_topic: Sequence[str]
+    answer: Source
+    same_topic: Sequence[Source]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def squad(archive: Path, split: str) -> Iterator[Question]:
         place = places[document]
         around = corpus[max(0, place - AROUND) : place] + corpus[place + 1 : place + 1 + AROUND]
         yield Question(
-            text=queries[query], answer=corpus[place]["text"], same_topic=[other["text"] for other in around]
+            text=queries[query], answer=_source(corpus[place]), same_topic=[_source(other) for other in around]
         )
 
 
@@ -98,9 +98,13 @@ def medquad(archive: Path, split: str) -> Iterator[Question]:
         if others:
             yield Question(
                 text=queries[query],
-                answer=documents[document]["text"][:SOURCE_CHARS_MAX],
-                same_topic=[documents[other]["text"][:SOURCE_CHARS_MAX] for other in others[:4]],
+                answer=_source(documents[document]),
+                same_topic=[_source(documents[other]) for other in others[:4]],
             )
+
+
+def _source(document: dict[str, str]) -> Source:
+    return Source(text=document["text"][:SOURCE_CHARS_MAX], title=document["title"])
 
 
 def best_logits(model: CrossEncoder, config: GeneratorConfig, questions: Sequence[Question]) -> Iterator[Best]:
@@ -114,14 +118,14 @@ def best_logits(model: CrossEncoder, config: GeneratorConfig, questions: Sequenc
         )
 
 
-def _best(model: CrossEncoder, config: GeneratorConfig, question: str, sources: Sequence[str]) -> float:
+def _best(model: CrossEncoder, config: GeneratorConfig, question: str, sources: Sequence[Source]) -> float:
     candidates = find_candidates(
         question,
         sources,
         sentence_bytes_max=config.sentence_bytes_max,
         sentences_scored_max=config.sentences_scored_max,
     )
-    works = model.submit_all(model.tokenize(question, [candidate.text for candidate in candidates]))
+    works = model.submit_all(model.tokenize(question, [in_context(candidate, sources) for candidate in candidates]))
     wait(works)
     return max((work.result() for work in works), default=-np.inf)
 

@@ -29,7 +29,7 @@ class CharTokenizer:
 
 
 class GatedSession:
-    """A model that runs when `gate` is set; a text with "!" makes it fail, one with "?" is a bug.
+    """A model that runs when `gate` is set; a text with "!" makes it fail at once, one with "?" is a bug.
 
     Attributes:
         gate: set it to let every run go on.
@@ -48,10 +48,10 @@ class GatedSession:
         """Runs one sequence as `ModelSession.run` does."""
         text = "".join(map(chr, tokens.ids))
         self.started.put(text)
-        if not self.gate.wait(WAIT_S):
-            raise TimeoutError("the test never opened the gate")
         if "!" in text:
             raise ModelFailure("fake", "run", "told to fail")
+        if not self.gate.wait(WAIT_S):
+            raise TimeoutError("the test never opened the gate")
         if "?" in text:
             raise ZeroDivisionError("a bug")
         return np.full(1, tokens.count, np.float32) if self._pairs else np.ones((tokens.count, DIM), np.float32)

@@ -63,6 +63,7 @@ async def test_generate_streams_the_answer_with_citations_that_quote_byte_for_by
                 source = SOURCES[span.source_index].encode()
                 assert source[span.start_byte : span.end_byte] == answer[event.start_byte : event.end_byte]
     assert answer.decode().startswith(DEPTH)
+    assert b"Never quoted" not in answer
 
 
 async def test_generate_with_a_sentence_in_two_sources_cites_both_at_once(generator):
@@ -70,6 +71,16 @@ async def test_generate_with_a_sentence_in_two_sources_cites_both_at_once(genera
     events = await events_of(generator.Generate(ask(sentences_max=1)))
     (citation,) = [event for name, event in events if name == "citation"]
     assert [span.source_index for span in citation.sources] == [1, 2]
+
+
+async def test_generate_with_a_title_reads_it(generator):
+    """What "it" is can be told from the title alone, and the sentence scores higher for it."""
+    scores = []
+    for title in ("The lighthouse", "The gannet"):
+        source = pb.Source(text="It dives as deep as 22 metres below the surface.", title=title)
+        events = await events_of(generator.Generate(pb.GenerateRequest(question=QUESTION, sources=[source])))
+        scores.append(events[-1][1].best_score)
+    assert scores[1] > scores[0]
 
 
 async def test_generate_finishes_with_what_it_read(generator):

@@ -7,7 +7,7 @@ import pytest
 from fakes.gated_model import WAIT_S, GatedSession, cross_encoder
 
 from gannet_generator.answering import ExtractiveGenerator, Finished, Policy
-from gannet_generator.extract import Citation, Delta
+from gannet_generator.extract import Citation, Delta, Source
 from gannet_inference.errors import ModelFailure
 from gannet_service.errors import Overloaded
 
@@ -32,7 +32,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def answer(generator: ExtractiveGenerator, *sources: str) -> list[Delta | Citation | Finished]:
     """Every event of an answer."""
-    return [event async for event in generator.answer("dive", sources, 2)]
+    given = [Source(text=text, title="") for text in sources]
+    return [event async for event in generator.answer("dive", given, 2)]
 
 
 async def test_answer_says_the_best_sentence_first_and_finishes_with_what_it_read(session):
@@ -75,10 +76,12 @@ async def test_answer_with_a_full_queue_is_refused_with_a_hint(session):
 
 
 async def test_answer_from_a_sentence_that_the_model_fails_on_says_nothing(session):
-    """The failure comes before any text."""
-    session.gate.set()
-    generator = ExtractiveGenerator(cross_encoder(session, queue_max=8), POLICY, queue_requests_max=8)
-    events = generator.answer("dive", [f"The model fails here! {SOURCE}"], 2)
+    """The failure comes before any text, and nobody scores the other sentences for it."""
+    encoder = cross_encoder(session, queue_max=8)
+    generator = ExtractiveGenerator(encoder, POLICY, queue_requests_max=8)
+    events = generator.answer("dive", [Source(text=f"The model fails here! {SOURCE}", title="")], 2)
     with pytest.raises(ModelFailure):
         await anext(events)
+    assert encoder.waiting == 0
+    session.gate.set()
     generator.close()

@@ -5,7 +5,17 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet_generator.extract import Candidate, Citation, Delta, SourceSpan, choose, find_candidates, write
+from gannet_generator.extract import (
+    Candidate,
+    Citation,
+    Delta,
+    Source,
+    SourceSpan,
+    choose,
+    find_candidates,
+    in_context,
+    write,
+)
 
 SENTENCES = st.sampled_from(
     [
@@ -20,7 +30,10 @@ LOGITS = st.floats(min_value=-12, max_value=12)
 def candidates_of(sources: list[str], scored_max: int = 64) -> list[Candidate]:
     """The candidates for a question about gannets."""
     return find_candidates(
-        "How deep does the gannet dive?", sources, sentence_bytes_max=600, sentences_scored_max=scored_max
+        "How deep does the gannet dive?",
+        [Source(text=text, title="Birds") for text in sources],
+        sentence_bytes_max=600,
+        sentences_scored_max=scored_max,
     )
 
 
@@ -93,10 +106,10 @@ def test_choose_with_near_identical_sentences_says_the_better_one():
 
 
 def test_choose_with_more_good_sentences_than_wanted_is_limited():
-    """The best ones are said, the best of all first, and the choice says that there was more."""
+    """The best ones are said, the best of all first and the others as they stood, and the choice says that there was more."""
     candidates = quotable("Gannets dive deep.", "Puffins nest in burrows.", "Terns cross oceans.", "Gulls eat chips.")
-    choice = choose(candidates, [3.0, 1.0, 4.0, 2.0], threshold=0.0, margin=9.0, sentences_max=3)
-    assert [quote.logit for quote in choice.quotes] == [4.0, 3.0, 2.0]
+    choice = choose(candidates, [2.0, 1.0, 4.0, 3.0], threshold=0.0, margin=9.0, sentences_max=3)
+    assert [quote.logit for quote in choice.quotes] == [4.0, 2.0, 3.0]
     assert choice.limited
 
 
@@ -106,3 +119,11 @@ def test_choose_leaves_out_what_is_far_below_the_best():
     choice = choose(candidates, [8.0, 4.0], threshold=0.0, margin=3.0, sentences_max=3)
     assert [quote.logit for quote in choice.quotes] == [8.0]
     assert not choice.limited
+
+
+def test_in_context_puts_the_title_of_the_best_source_first():
+    """The model reads the title, cut where it is long, and nothing where there is none; a quote never has it."""
+    sources = [Source(text="It dives deep.", title=title) for title in ("Gannets", " ", "x" * 500)]
+    spans = tuple(SourceSpan(source_index=index, start_byte=0, end_byte=14) for index in range(3))
+    read = [in_context(Candidate(text="It dives deep.", spans=spans[index:]), sources) for index in range(3)]
+    assert read == ["Gannets: It dives deep.", "It dives deep.", f"{'x' * 120}: It dives deep."]

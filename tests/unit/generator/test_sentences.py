@@ -225,3 +225,8 @@ def test_split_of_a_long_sentence_prefers_the_end_of_a_clause():
         "it stays there for a very long time indeed,",
         "and then it comes up",
     ]
+
+
+def test_split_of_a_long_sentence_without_spaces_cuts_between_characters():
+    """Three bytes a character, twenty bytes a piece: six characters each, and none is cut in two."""
+    assert texts("海鳥は深く潜る鳥である魚", sentence_bytes_max=20) == ["海鳥は深く潜", "る鳥である魚"]

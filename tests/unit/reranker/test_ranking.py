@@ -71,12 +71,10 @@ async def test_rank_of_a_pair_that_the_model_fails_on_fails_and_stops_the_rest(s
     """A ranking without one passage would be wrong, so there is none, and nobody scores for it."""
     encoder = cross_encoder(session, queue_max=8)
     ranker = PassageRanker(encoder, queue_requests_max=8)
-    call = asyncio.create_task(ranker.rank("q", ["fail!", "a", "b"]))
-    await until(lambda: encoder.waiting == 2)
-    session.gate.set()
     with pytest.raises(ModelFailure):
-        await call
+        await ranker.rank("q", ["fail!", "a", "b"])
     assert encoder.waiting == 0
+    session.gate.set()
     ranker.close()
 
 

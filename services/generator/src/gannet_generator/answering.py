@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from gannet_generator.extract import Candidate, Citation, Delta, choose, find_candidates, write
+from gannet_generator.extract import Candidate, Citation, Delta, Source, choose, find_candidates, in_context, write
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.errors import QueueFull
 from gannet_inference.lanes import PriorityExecutor
@@ -69,7 +69,7 @@ class ExtractiveGenerator:
         self._preparing = PriorityExecutor(name="prepare", threads=1, queue_max=queue_requests_max)
 
     async def answer(
-        self, question: str, sources: Sequence[str], sentences_max: int
+        self, question: str, sources: Sequence[Source], sentences_max: int
     ) -> AsyncGenerator[Delta | Citation | Finished, None]:
         """Answer from the sources, best first; `Finished` comes last. Closing the iterator drops what has not started.
 
@@ -102,14 +102,16 @@ class ExtractiveGenerator:
         self._preparing.close()
         self._encoder.close()
 
-    def _prepare(self, question: str, sources: Sequence[str]) -> tuple[list[Candidate], list[TokenIds]]:
+    def _prepare(self, question: str, sources: Sequence[Source]) -> tuple[list[Candidate], list[TokenIds]]:
         candidates = find_candidates(
             question,
             sources,
             sentence_bytes_max=self._policy.sentence_bytes_max,
             sentences_scored_max=self._policy.sentences_scored_max,
         )
-        return candidates, self._encoder.tokenize(question, [candidate.text for candidate in candidates])
+        return candidates, self._encoder.tokenize(
+            question, [in_context(candidate, sources) for candidate in candidates]
+        )
 
     async def _score(self, tokens: Sequence[TokenIds]) -> list[float]:
         works = self._encoder.submit_all(tokens)

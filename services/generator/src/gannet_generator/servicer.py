@@ -12,6 +12,7 @@ from gannet.generator.v1 import generator_pb2 as pb
 from gannet.generator.v1 import generator_pb2_grpc
 from gannet_generator import wire
 from gannet_generator.answering import ExtractiveGenerator
+from gannet_generator.extract import Source
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Generator"].full_name
 
@@ -30,7 +31,7 @@ class GeneratorServicer(generator_pb2_grpc.GeneratorServicer):
         """See the proto. A caller who leaves, or whose deadline passes, takes along the sentences that have not been scored."""
         del context
         wire.check(request, self._limits)
-        sources = [source.text for source in request.sources]
+        sources = [Source(text=source.text, title=source.title) for source in request.sources]
         sentences_max = request.sentences_max or self._info.sentences_max
         async with contextlib.aclosing(self._generator.answer(request.question, sources, sentences_max)) as events:
             async for event in events:
