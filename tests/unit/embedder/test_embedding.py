@@ -43,7 +43,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_embed_when_cancelled_takes_waiting_texts_out_of_the_queue(session):
     """The text that runs is finished, those that wait never start, and their places are free."""
     encoder = bi_encoder(session, queue_max=3)
-    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
     call = asyncio.create_task(embedder.embed(batch("a", "b", "c")))
     await until(lambda: session.started.qsize() == 1)
     assert encoder.waiting == 2
@@ -60,7 +60,7 @@ async def test_embed_when_cancelled_takes_waiting_texts_out_of_the_queue(session
 async def test_embed_with_a_full_queue_is_refused_with_a_hint_and_queues_nothing(session):
     """All texts of a batch are taken or none, and the refusal says when to come back."""
     encoder = bi_encoder(session, queue_max=2)
-    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
     first = asyncio.create_task(embedder.embed(batch("a")))
     await until(lambda: session.started.qsize() == 1)
     with pytest.raises(Overloaded) as refused:
@@ -75,7 +75,7 @@ async def test_embed_with_a_full_queue_is_refused_with_a_hint_and_queues_nothing
 async def test_embed_in_the_interactive_lane_passes_bulk_work(session):
     """A query that comes last runs before the bulk texts that wait."""
     encoder = bi_encoder(session, queue_max=8)
-    embedder = TextEmbedder(encoder, queue_texts_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(embedder.embed(batch("a", "b", "c", lane=Lane.BULK)))
         await until(lambda: session.started.qsize() == 1)
@@ -89,7 +89,7 @@ async def test_embed_in_the_interactive_lane_passes_bulk_work(session):
 async def test_embed_of_a_text_that_the_model_fails_on_fails_that_text_alone(session):
     """The other vectors come back; the failed text has neither vector and an error that hides the model's words."""
     session.gate.set()
-    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
     embedded = await embedder.embed(batch("gannet", "fail!", "puffin", sparse=True))
     first, failed, last = embedded.results
     assert isinstance(failed.error, InternalError)
@@ -105,7 +105,7 @@ async def test_embed_of_a_text_that_the_model_fails_on_fails_that_text_alone(ses
 async def test_embed_of_a_text_that_shows_a_bug_fails_the_call(session):
     """Only a model's failure is a text's own; anything else is a bug and is not hidden in a reply."""
     session.gate.set()
-    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
     with pytest.raises(ZeroDivisionError):
         await embedder.embed(batch("gannet", "bug?"))
     embedder.close()
@@ -113,7 +113,7 @@ async def test_embed_of_a_text_that_shows_a_bug_fails_the_call(session):
 
 async def test_embed_of_nothing_left_returns_nothing(session):
     """A batch whose every text was refused before is no work."""
-    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=8)
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
     embedded = await embedder.embed(batch())
     assert list(embedded.results) == []
     embedder.close()

@@ -90,13 +90,14 @@ class TextEmbedder:
 
         Args:
             encoder: the dense model.
-            queue_texts_max: texts that may wait to be tokenised.
+            queue_texts_max: texts that may wait to be tokenised, rounded up to whole slices.
         """
         self._encoder = encoder
         # Made when first asked for: an encoder is 2 MiB, and there are 34 languages.
         self._bm25 = functools.cache(Bm25Encoder)
         # One thread: tokenising and weighing a text take a hundredth of the model's time.
-        self._preparing = PriorityExecutor(name="prepare", threads=1, queue_max=queue_texts_max)
+        slices_max = -(-queue_texts_max // _SLICE_TEXTS)
+        self._preparing = PriorityExecutor(name="prepare", threads=1, queue_max=slices_max)
 
     async def embed(self, batch: TextBatch) -> Embedded:
         """Embed the texts of `batch`, a model's failure on one of them being that text's own. Cancelling drops what has not started.

@@ -34,7 +34,7 @@ async def main() -> None:
         sentence_bytes_max=config.sentence_bytes_max,
         sentences_scored_max=config.sentences_scored_max,
     )
-    generator = ExtractiveGenerator(encoder, policy, queue_requests_max=config.queue_texts_max)
+    generator = ExtractiveGenerator(encoder, policy, queue_requests_max=config.concurrent_rpcs_max)
     waiting = Gauge("gannet_model_waiting", "Texts that wait for the model.")
     waiting.set_function(lambda: encoder.waiting)
     limits = Limits(sources_max=config.sources_max, text_bytes_max=config.text_bytes_max)

@@ -29,7 +29,7 @@ async def main() -> None:
     telemetry.set_up(config)
     sessions = config.sessions or max(1, cores_available() // config.threads)
     encoder = _open(config, sessions)
-    ranker = PassageRanker(encoder, queue_requests_max=config.queue_texts_max)
+    ranker = PassageRanker(encoder, queue_requests_max=config.concurrent_rpcs_max)
     waiting = Gauge("gannet_model_waiting", "Texts that wait for the model.")
     waiting.set_function(lambda: encoder.waiting)
     limits = Limits(batch_passages_max=config.batch_texts_max, text_bytes_max=config.text_bytes_max)
