@@ -111,7 +111,10 @@ class _Table(TomlConfigSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], service: str) -> None:
         super().__init__(settings_cls)
-        self.toml_data = self.init_kwargs = cast("dict[str, object]", self.toml_data.get(service, {}))
+        table: object = self.toml_data.get(service, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{service} is not a table; write [{service}] and its settings below")  # noqa: TRY004 - see load()
+        self.toml_data = self.init_kwargs = cast("dict[str, object]", table)
 
 
 def load(kind: type[C], argv: Sequence[str] | None = None) -> C:

@@ -54,7 +54,13 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._concurrent_rpcs_max = concurrent_rpcs_max
         self._authenticate = authenticate
         self._in_work = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.draining = False
+
+    async def idle(self) -> None:
+        """Return as soon as no call is in work; calls that are exempt do not count."""
+        await self._idle.wait()
 
     async def intercept_service(  # pyright: ignore[reportIncompatibleMethodOverride] - the stub's type variables are per method
         self,
@@ -139,6 +145,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
             metrics.requests_refused.labels("concurrent_rpcs_max").inc()
             raise Overloaded(f"{self._concurrent_rpcs_max} calls are in work already", retry_after_s=OVERLOAD_RETRY_S)
         self._in_work += 1
+        self._idle.clear()
         work.admitted = True
         metrics.rpcs_in_work.set(self._in_work)
         if left_s is not None and left_s <= 0:
@@ -149,6 +156,8 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _release(self, work: _Work) -> None:
         if work.admitted:
             self._in_work -= 1
+            if not self._in_work:
+                self._idle.set()
             metrics.rpcs_in_work.set(self._in_work)
 
 

@@ -1,6 +1,7 @@
 """`serve()`: the life of a server from the open port to the last flushed span. Every `__main__` ends in it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -17,6 +18,8 @@ from gannet_service.health import Health
 from gannet_service.interceptor import Authenticate, ServerInterceptor
 
 PARENT_PERIOD_S = 0.5
+# Time for replies that are written but not yet sent.
+LAST_WORDS_S = 0.5
 HEALTH_SERVICE = "grpc.health.v1.Health"
 
 AddToServer = Callable[[grpc.aio.Server], None]
@@ -82,9 +85,10 @@ async def serve(
             running = [tasks.create_task(coroutine()) for coroutine in background]
             if config.exit_with_parent:
                 running.append(tasks.create_task(_watch_parent(stop)))
-            running.append(tasks.create_task(_become_ready(health, warm, service_names)))
+            readiness = tasks.create_task(_become_ready(health, warm, service_names))
             await stop.wait()
             _log.info("draining")
+            readiness.cancel()  # or a warm-up that ends in the middle of the drain would say SERVING
             await health.drain()
             await asyncio.sleep(config.drain_s)
             interceptor.draining = True
@@ -93,7 +97,13 @@ async def serve(
             for task in running:
                 task.cancel()
     finally:
-        await server.stop(config.grace_s)
+        interceptor.draining = True
+        # New calls are refused in words meanwhile. `server.stop` alone left some of them hanging for the whole grace, and waited
+        # for watchers of the health service, who never leave.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(config.grace_s):
+                await interceptor.idle()
+        await server.stop(LAST_WORDS_S)
         for release in close:
             await release()
         _log.info("stopped")

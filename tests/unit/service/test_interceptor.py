@@ -1,0 +1,254 @@
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+
+import grpc
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+from structlog.testing import capture_logs
+from unit.service.echo import SERVICE, refusal, running
+
+from gannet_service import call, clients, errors
+from gannet_service.call import Principal
+from gannet_service.interceptor import OVERLOAD_RETRY_S
+
+ASK = StringValue(value="a")
+
+
+async def remaining(_value: str) -> str:
+    """What is left of the caller's deadline, at most a day."""
+    return str(call.remaining_s(86_400.0))
+
+
+async def test_call_without_deadline_gets_the_default():
+    """No call is unbounded."""
+    async with running(ask=remaining, deadline_default_s=7.0) as echo:
+        assert 0 < float((await echo.ask(ASK)).value) <= 7
+
+
+async def test_call_with_deadline_keeps_it():
+    """The caller's deadline counts, also where it is longer than the default."""
+    async with running(ask=remaining, deadline_default_s=7.0) as echo:
+        assert 7 < float((await echo.ask(ASK, timeout=100)).value) <= 102  # gRPC rounds up on the wire
+
+
+async def test_deadline_over_two_hops_is_passed_on():
+    """The second server sees what is left of the first one's deadline, not the caller's own limit."""
+    async with running(ask=remaining) as second:
+
+        async def forward(_value: str) -> str:
+            return (await clients.unary(second.ask, ASK, name="second", timeout_s=1000)).value
+
+        async with running(ask=forward) as first:
+            assert 0 < float((await first.ask(ASK, timeout=20)).value) <= 22  # gRPC rounds up on the wire
+
+
+async def test_handler_past_the_deadline_is_stopped():
+    """The handler is cancelled, and the caller told."""
+    stopped = asyncio.Event()
+
+    async def hang(_value: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return ""
+
+    async with running(ask=hang, deadline_default_s=0.05) as echo:
+        refused = await refusal(echo.ask(ASK))
+        assert (type(refused), refused.reason) == (errors.DeadlineTooShort, "DEADLINE_EXCEEDED")
+        await stopped.wait()
+
+
+async def test_stream_past_the_deadline_is_stopped():
+    """What was sent stands; the stream ends with DEADLINE_EXCEEDED."""
+
+    async def one_then_hang(value: str) -> AsyncIterator[str]:
+        yield value
+        await asyncio.Event().wait()
+
+    async with running(listen=one_then_hang, deadline_default_s=0.1) as echo:
+        stream = echo.listen(ASK)
+        assert (await stream.read()).value == "a"
+        assert isinstance(await refusal(stream.read()), errors.DeadlineTooShort)
+
+
+async def test_call_over_the_bound_is_refused_with_retry_info():
+    """A full server says when to come back, and serves again when a call has ended."""
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(value: str) -> str:
+        entered.set()
+        await release.wait()
+        return value
+
+    async with running(ask=hold, concurrent_rpcs_max=1) as echo:
+        held = asyncio.ensure_future(echo.ask(ASK))
+        await entered.wait()
+        refused = await refusal(echo.ask(ASK))
+        assert (type(refused), refused.retry_after_s) == (errors.Overloaded, OVERLOAD_RETRY_S)
+        assert refused.message == "1 calls are in work already"
+        release.set()
+        assert (await held).value == "a"
+        assert (await echo.ask(ASK)).value == "a"
+
+
+async def test_bug_in_a_handler_hides_its_text():
+    """The caller gets an id to quote; the log has the id and the cause."""
+
+    async def fail(_value: str) -> str:
+        raise ValueError("password=hunter2")
+
+    async with running(ask=fail) as echo:
+        with capture_logs() as logs:
+            refused = await refusal(echo.ask(ASK, metadata=(("x-request-id", "req-7"),)))
+    assert isinstance(refused, errors.InternalError)
+    assert refused.message == "internal error; quote request id req-7"
+    (entry,) = logs
+    assert (entry["code"], repr(entry["exc_info"])) == ("INTERNAL", "ValueError('password=hunter2')")
+
+
+async def test_our_error_from_a_handler_keeps_its_details():
+    """Type, text, field and reason reach the caller."""
+
+    async def fail(_value: str) -> str:
+        raise errors.InvalidInput("top_k: 0", field="top_k", reason="TOO_SMALL")
+
+    async with running(ask=fail) as echo:
+        refused = await refusal(echo.ask(ASK))
+    assert (type(refused), refused.message, refused.field, refused.reason) == (
+        errors.InvalidInput,
+        "top_k: 0",
+        "top_k",
+        "TOO_SMALL",
+    )
+
+
+@pytest.mark.parametrize("given", ["", "x" * 129])
+async def test_unusable_request_id_is_replaced(given: str):
+    """Only 1 to 128 printable ASCII characters are taken over; else a fresh id is made."""
+
+    async def request_id(_value: str) -> str:
+        return call.current().request_id
+
+    async with running(ask=request_id) as echo:
+        first = (await echo.ask(ASK, metadata=(("x-request-id", given),))).value
+        second = (await echo.ask(ASK, metadata=(("x-request-id", given),))).value
+    assert len(first) == 32
+    assert first not in (given, second)
+
+
+async def test_ids_over_two_hops_are_equal():
+    """Request id and trace id are the same in both servers."""
+
+    async def ids(_value: str) -> str:
+        return f"{call.current().request_id} {call.trace_id()}"
+
+    async with running(ask=ids) as second:
+
+        async def forward(value: str) -> str:
+            return f"{await ids(value)} {(await clients.unary(second.ask, ASK, name='second', timeout_s=5)).value}"
+
+        async with running(ask=forward) as first:
+            given = ("x-request-id", "req-9"), ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01")
+            assert (await first.ask(ASK, metadata=given)).value.split() == ["req-9", "ab" * 16] * 2
+
+
+async def test_cancelled_stream_closes_the_handler():
+    """A client that leaves ends the handler's generator there and then."""
+    closed = asyncio.Event()
+
+    async def endless(value: str) -> AsyncIterator[str]:
+        try:
+            yield value
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    async with running(listen=endless) as echo:
+        stream = echo.listen(ASK)
+        await stream.read()
+        stream.cancel()
+        await closed.wait()
+
+
+async def test_draining_server_refuses_new_calls():
+    """New calls are sent elsewhere; what is not ours, such as health, still answers."""
+    async with running(ask=remaining) as echo:
+        echo.interceptor.draining = True
+        refused = await refusal(echo.ask(ASK))
+    assert (type(refused), refused.reason) == (errors.DependencyUnavailable, "DRAINING")
+    assert refused.retry_after_s == OVERLOAD_RETRY_S
+
+
+async def test_undecodable_request_names_the_field():
+    """Invalid UTF-8 in a string is the caller's mistake."""
+    async with running(ask=remaining) as echo:
+        refused = await refusal(echo.ask(b"\x0a\x02\xff\xfe"))
+        assert (type(refused), refused.field, refused.reason) == (errors.InvalidInput, "value", "UNDECODABLE")
+        assert refused.message == "value: not valid UTF-8"
+        assert (await refusal(echo.ask(b"\x0a\x7f"))).reason == "UNDECODABLE"
+        assert await echo.ask(ASK)
+
+
+async def test_undecodable_message_of_a_stream_names_the_field():
+    """Also in the middle of a request stream; replies before it stand."""
+
+    async def repeat(requests: AsyncIterator[StringValue]) -> AsyncIterator[str]:
+        async for request in requests:
+            yield request.value
+
+    async with running(talk=repeat) as echo:
+        stream = echo.talk()
+        await stream.write(ASK)
+        assert (await stream.read()).value == "a"
+        await stream.write(b"\x0a\x01\xff")
+        refused = await refusal(stream.read())
+    assert (type(refused), refused.field) == (errors.InvalidInput, "value")
+
+
+async def test_refused_credentials_free_their_place():
+    """An unauthenticated call takes no room and reaches no handler."""
+
+    async def authenticate(metadata: Mapping[str, str]) -> Principal:
+        if metadata.get("authorization") != "Bearer k":
+            raise errors.Unauthenticated("no key")
+        return Principal(tenant="acme", credential="k")
+
+    async def tenant(_value: str) -> str:
+        return call.principal().tenant
+
+    async with running(ask=tenant, concurrent_rpcs_max=1, authenticate=authenticate) as echo:
+        for _ in range(3):
+            assert isinstance(await refusal(echo.ask(ASK)), errors.Unauthenticated)
+        assert (await echo.ask(ASK, metadata=(("authorization", "Bearer k"),))).value == "acme"
+
+
+async def test_unknown_method_is_unimplemented():
+    """The interceptor leaves methods that do not exist to gRPC."""
+    async with running() as echo:
+        unknown = echo.channel.unary_unary(f"/{SERVICE}/Nothing")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await unknown(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_served_call_is_logged_once():
+    """One line a call, with method, code and the number of messages sent."""
+
+    async def three(_value: str) -> AsyncIterator[str]:
+        for value in "abc":
+            yield value
+
+    async with running(listen=three) as echo:
+        with capture_logs() as logs:
+            assert [reply.value async for reply in echo.listen(ASK)] == ["a", "b", "c"]
+    (entry,) = logs
+    assert (entry["method"], entry["code"], entry["messages"]) == (f"/{SERVICE}/Listen", "OK", 3)
+
+
+async def test_remaining_of_an_expired_call_is_refused():
+    """Nothing is begun that cannot finish."""
+    call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() - 1))
+    with pytest.raises(errors.DeadlineTooShort):
+        call.remaining_s(5)
