@@ -71,6 +71,7 @@ class State:
     faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
     drop_after_received: int = 0  # uploads that end with UNAVAILABLE right after a document's bytes arrived
     drain_after_indexed: int = 0  # uploads that drain after their first indexed document
+    document_faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
     silent_uploads: bool = False  # acknowledge nothing
     answer_fault_after_delta: Refused | None = None
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -215,11 +216,16 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                         reply.draining.retry_delay.FromMilliseconds(1)
                         yield reply
                         return
-                    try:
-                        reply.indexed.CopyFrom(_store(collection, start, content, request.end.sha256, seen))
-                    except Refused as refused:
-                        reply.error.CopyFrom(refused.status)
+                    self._index(collection, start, content, request.end.sha256, seen, reply)
                     yield reply
+
+    def _index(self, collection, start, content, sha256, seen, reply) -> None:
+        try:
+            if self._state.document_faults[start.document_id]:
+                raise self._state.document_faults[start.document_id].popleft()
+            reply.indexed.CopyFrom(_store(collection, start, content, sha256, seen))
+        except Refused as refused:
+            reply.error.CopyFrom(refused.status)
 
     async def GetDocument(self, request, context):
         collection, document_id = self._state.document(request.name)

@@ -81,6 +81,22 @@ async def test_upload_server_dies_after_received_is_resumed(client, state, docs)
     assert all(isinstance(ack, DocumentIndexed) for ack in acks)
 
 
+async def test_upload_document_refused_for_now_is_sent_again(client, state, docs):
+    """A document that the server could not take just then gets another chance; one that it never takes is reported."""
+    state.document_faults["d001"] += [Refused(grpc.StatusCode.UNAVAILABLE, "embedder down")] * 2
+    state.document_faults["d002"] += [Refused(grpc.StatusCode.UNAVAILABLE, "embedder down")] * 99
+    acks = {ack.document_id: ack async for ack in client.upload("docs", inputs(4))}
+
+    assert [type(acks[key]) for key in sorted(acks)] == [
+        DocumentIndexed,
+        DocumentIndexed,
+        DocumentFailed,
+        DocumentIndexed,
+    ]
+    assert acks["d002"].acknowledged
+    assert len(state.document_faults["d002"]) == 95
+
+
 async def test_upload_draining_server_is_resumed(client, state, docs):
     """A draining server's documents go to the next stream."""
     state.drain_after_indexed = 2

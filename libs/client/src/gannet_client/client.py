@@ -130,9 +130,16 @@ class GannetClient:
         documents: AsyncIterable[types.DocumentInput] | Iterable[types.DocumentInput],
         *,
         ack_timeout_s: float = ACK_TIMEOUT_S,
+        retry: RetryPolicy | None = None,
     ) -> AsyncGenerator[types.UploadAck]:
-        """Upload documents and yield what became of each; see `gannet_client.upload.upload`."""
-        return upload(self._transport, wire.collection_name(collection), documents, ack_timeout_s=ack_timeout_s)
+        """Upload documents and yield what became of each; see `gannet_client.upload.upload`. None: the client's retries."""
+        return upload(
+            self._transport,
+            wire.collection_name(collection),
+            documents,
+            ack_timeout_s=ack_timeout_s,
+            retry=retry or self._transport.retry,
+        )
 
     async def get_document(self, name: str, *, timeout_s: float | None = None) -> types.Document:
         """A document's record."""

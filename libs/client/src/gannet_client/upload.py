@@ -21,7 +21,7 @@ from gannet.gateway.v1.collections_pb2_grpc import CollectionServiceStub
 from gannet.gateway.v1.documents_pb2_grpc import DocumentServiceStub
 from gannet_client import wire
 from gannet_client.errors import DeadlineExceeded, GannetError, Unavailable, from_rpc_error
-from gannet_client.transport import Transport, new_request_id
+from gannet_client.transport import RetryPolicy, Transport, new_request_id
 from gannet_client.types import DocumentFailed, DocumentInput, UploadAck
 
 PIECE_BYTES = 256 << 10
@@ -36,10 +36,11 @@ _Response = documents_pb2.UploadDocumentsResponse
 
 @dataclass(slots=True, eq=False)
 class _Outgoing:
-    """A document on its way, and how often a server had all of it."""
+    """A document on its way: how often a server had all of it, and how often one could not take it just then."""
 
     document: DocumentInput
     received: int = 0
+    refusals: int = 0
 
 
 async def upload(
@@ -48,6 +49,7 @@ async def upload(
     documents: AsyncIterable[DocumentInput] | Iterable[DocumentInput],
     *,
     ack_timeout_s: float,
+    retry: RetryPolicy,
 ) -> AsyncGenerator[UploadAck]:
     """Send `documents` and yield one final word on each, in the order in which the server gives them.
 
@@ -56,36 +58,51 @@ async def upload(
         collection: the collection's resource name.
         documents: read as they are sent; at most IN_FLIGHT_MAX wait for their ack.
         ack_timeout_s: longest silence while documents wait for their ack.
+        retry: how often a broken stream is opened again without progress, and a document sent again that the server could
+            not take just then.
 
     Raises:
         GannetError: the upload cannot go on; every document in flight was yielded as unacknowledged before.
     """
     async with contextlib.aclosing(_Backlog(documents)) as backlog:
-        async for ack in _over_streams(transport, collection, backlog, ack_timeout_s):
+        async for ack in _over_streams(transport, collection, backlog, ack_timeout_s, retry):
             yield ack
 
 
 async def _over_streams(
-    transport: Transport, collection: str, backlog: _Backlog, ack_timeout_s: float
+    transport: Transport, collection: str, backlog: _Backlog, ack_timeout_s: float, retry: RetryPolicy
 ) -> AsyncGenerator[UploadAck]:
     attempt = 0
     while True:
         stream = _Stream(transport, collection, backlog, ack_timeout_s)
+        postponed: list[_Outgoing] = []
+        pause_s: float | None = 0.0
         try:
             async with contextlib.aclosing(stream.acks()) as acks:
-                async for ack in acks:
+                async for item, ack in acks:
                     attempt = 0
+                    if isinstance(ack, DocumentFailed):
+                        item.refusals += 1
+                        later_s = retry.pause_s(item.refusals, ack.error)
+                        if later_s is not None:
+                            # An id may come once in a stream: it waits for the next one.
+                            postponed.append(item)
+                            pause_s = max(pause_s, later_s)
+                            continue
                     yield ack
         except GannetError as error:
             attempt += 1
-            pause_s = transport.retry.pause_s(attempt, error)
-            for document in backlog.take_back(stream.unacknowledged(), all_of_it=pause_s is None):
+            pause_s = retry.pause_s(attempt, error)
+            unacknowledged = [*postponed, *stream.unacknowledged()]
+            for document in backlog.take_back(unacknowledged, all_of_it=pause_s is None):
                 yield DocumentFailed(document_id=document.document_id, error=error, acknowledged=False)
             if pause_s is None:
                 raise
-            await asyncio.sleep(pause_s)
         else:
-            return
+            if not postponed:
+                return
+            backlog.take_back(postponed, all_of_it=False)
+        await asyncio.sleep(pause_s)
 
 
 class _Backlog:
@@ -148,8 +165,8 @@ class _Stream:
         """What was sent, at least in part, and got no final word."""
         return list(self._pending.values())
 
-    async def acks(self) -> AsyncGenerator[UploadAck]:
-        """Send until nothing is left, the server drains or the call breaks; yield the final word on each document.
+    async def acks(self) -> AsyncGenerator[tuple[_Outgoing, UploadAck]]:
+        """Send until nothing is left, the server drains or the call breaks; yield the last word on each document.
 
         Raises:
             GannetError: the call broke.
@@ -170,9 +187,9 @@ class _Stream:
                         self._draining = True
                     case _:
                         ack = wire.upload_ack(response, self._request_id)
-                        if ack is not None and self._pending.pop(response.index, None) is not None:
+                        if ack is not None and response.index in self._pending:
                             self._slots.release()
-                            yield ack
+                            yield self._pending.pop(response.index), ack
         except asyncio.CancelledError:
             # The sender ends the call when the caller's iterable fails; that error is the one to tell.
             if sender.done() and not sender.cancelled() and (cause := sender.exception()) is not None:

@@ -15,6 +15,7 @@ from gannet_client.cli.session import ExitCode, Failed, Options, UserMistake
 from gannet_client.client import GannetClient
 from gannet_client.errors import AlreadyExists, GannetError
 from gannet_client.files import BrokenFile, FoundFile, TooManyFiles, find_files, read_file
+from gannet_client.transport import RetryPolicy
 from gannet_client.types import DocumentFailed, DocumentInput, UploadAck
 
 DEFAULT_COLLECTION = "default"
@@ -117,7 +118,8 @@ async def ingest_files(
 
     with _bar(hidden=emit is not None) as bar:
         task = bar.add_task("ingesting", total=len(files), chunks=0)
-        async for ack in client.upload(collection, documents()):
+        # More patient than other commands: a restart of some service must not cost a long ingest documents.
+        async for ack in client.upload(collection, documents(), retry=RetryPolicy()):
             if isinstance(ack, DocumentFailed):
                 failed(ack.document_id, ack.error)
             else:
