@@ -25,9 +25,10 @@ def said():
 
 
 @pytest.fixture
-def site(tmp_path):
+def site(tmp_path, monkeypatch):
     """A web server on loopback: gives its folder, its address and the paths it was asked for."""
     asked = []
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_args):

@@ -56,14 +56,25 @@ def test_executor_lane_keeps_the_order_of_submission(gate):
 
 
 def test_executor_full_queue_refuses_all_of_a_batch(gate):
-    """A batch that does not fit whole is refused whole, with a bounded hint when to come back."""
+    """A batch that does not fit whole is refused whole."""
     gate.executor.submit_all([int] * 10)
 
-    with pytest.raises(QueueFull) as refusal:
+    with pytest.raises(QueueFull):
         gate.executor.submit_all([int] * 3)
 
     assert gate.executor.waiting == 10
-    assert 0 < refusal.value.retry_after_s <= 30
+
+
+@pytest.mark.parametrize("mean_run_s,retry_after_s", [(0.0, 0.05), (0.5, 6.0), (60.0, 30.0)])
+def test_executor_full_queue_says_when_it_should_have_drained(gate, mean_run_s, retry_after_s):
+    """The hint is what waits times the measured run, within bounds."""
+    gate.executor.submit_all([int] * 12)
+    gate.executor._mean_run_s = mean_run_s
+
+    with pytest.raises(QueueFull) as refusal:
+        gate.executor.submit(int)
+
+    assert refusal.value.retry_after_s == pytest.approx(retry_after_s)
 
 
 def test_executor_cancelled_work_frees_its_place_and_never_runs(gate):

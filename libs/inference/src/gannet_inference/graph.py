@@ -1,8 +1,8 @@
 """Writes the ONNX graph of a BERT-family encoder straight from its weights.
 
 Plain ONNX operators only: ONNX Runtime fuses them itself when it loads the graph, and its int8 path was fastest on the
-unfused graph. Equations: Devlin et al. 2019 on Vaswani et al. 2017; the naive NumPy forward pass that the tests compare
-with is `tests/reference/bert.py`.
+unfused graph. There is no attention mask: sequences run one at a time and unpadded. Equations: Devlin et al. 2019 on
+Vaswani et al. 2017; the naive NumPy forward pass that the tests compare with is `tests/reference/bert.py`.
 """
 
 from typing import Any
@@ -21,11 +21,10 @@ GRAPH_REVISION = 1
 
 _OPSET = 20  # the first with Gelu
 _IR_VERSION = 10  # the newest that the oldest supported ONNX Runtime (1.22) reads
-_MASKED = np.float32(-1e9)
 
 
 def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, model: str) -> onnx.ModelProto:
-    """Writes the graph from input_ids, attention_mask and token_type_ids, all i64[B, T].
+    """Writes the graph from input_ids and token_type_ids, both i64[B, T] and unpadded.
 
     Returns:
         A model whose output is last_hidden_state f32[B, T, D], or logits f32[B, 1] for a cross-encoder.
@@ -35,18 +34,19 @@ def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, mod
     """
     writer = _Writer(weights, model)
     hidden = _embed(writer, architecture)
-    mask = _attention_bias(writer)
     for layer in range(architecture.layers):
-        hidden = _layer(writer, architecture, hidden, mask, f"encoder.layer.{layer}")
+        hidden = _layer(writer, architecture, hidden, f"encoder.layer.{layer}")
     if kind == "cross-encoder":
         output, shape = _classify(writer, hidden, architecture.hidden), ["batch", 1]
     else:
         output, shape = writer.name(hidden, "last_hidden_state"), ["batch", "tokens", architecture.hidden]
-    inputs = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
         writer.nodes,
         model,
-        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in inputs],
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+            for name in ("input_ids", "token_type_ids")
+        ],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
         writer.initialisers,
     )
@@ -133,16 +133,8 @@ def _embed(writer: _Writer, architecture: Architecture) -> str:
     return writer.layer_norm(writer.op("Add", embedded, position), "embeddings.LayerNorm", architecture)
 
 
-def _attention_bias(writer: _Writer) -> str:
-    """0 where a token may be attended to and a large negative number where it is padding: f32[B, 1, 1, T]."""
-    mask = writer.op("Cast", "attention_mask", to=TensorProto.FLOAT)
-    mask = writer.op("Unsqueeze", mask, writer.integers(1, 2))
-    padding = writer.op("Sub", writer.constant("one", np.array(1.0, dtype=np.float32)), mask)
-    return writer.op("Mul", padding, writer.constant("masked", np.array(_MASKED)))
-
-
-def _layer(writer: _Writer, architecture: Architecture, hidden: str, mask: str, layer: str) -> str:
-    attended = _attention(writer, architecture, hidden, mask, f"{layer}.attention.self")
+def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str) -> str:
+    attended = _attention(writer, architecture, hidden, f"{layer}.attention.self")
     width = architecture.hidden
     projected = writer.dense(attended, f"{layer}.attention.output.dense", width, width)
     hidden = writer.layer_norm(writer.op("Add", projected, hidden), f"{layer}.attention.output.LayerNorm", architecture)
@@ -152,8 +144,8 @@ def _layer(writer: _Writer, architecture: Architecture, hidden: str, mask: str, 
     return writer.layer_norm(writer.op("Add", outer, hidden), f"{layer}.output.LayerNorm", architecture)
 
 
-def _attention(writer: _Writer, architecture: Architecture, hidden: str, mask: str, name: str) -> str:
-    """Softmax(Q·Kᵀ/√d + mask)·V per head; Q, K and V in one product, and the scale folded into Q's weights."""
+def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str) -> str:
+    """Softmax(Q·Kᵀ/√d)·V per head; Q, K and V in one product, and the scale folded into Q's weights."""
     width, heads = architecture.hidden, architecture.heads
     scale = np.float32(1.0 / np.sqrt(width // heads))
     weights = [writer.tensor(f"{name}.{part}.weight", width, width) for part in ("query", "key", "value")]
@@ -169,7 +161,7 @@ def _attention(writer: _Writer, architecture: Architecture, hidden: str, mask: s
     scores = writer.op(
         "MatMul", writer.op("Transpose", query, perm=[0, 2, 1, 3]), writer.op("Transpose", key, perm=[0, 2, 3, 1])
     )
-    shares = writer.op("Softmax", writer.op("Add", scores, mask), axis=-1)
+    shares = writer.op("Softmax", scores, axis=-1)
     mixed = writer.op("MatMul", shares, writer.op("Transpose", value, perm=[0, 2, 1, 3]))
     return writer.op("Reshape", writer.op("Transpose", mixed, perm=[0, 2, 1, 3]), writer.integers(0, 0, width))
 
