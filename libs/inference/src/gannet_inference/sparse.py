@@ -54,8 +54,7 @@ class Bm25Encoder:
     so are accents on Latin letters. Characters of scripts without spaces (Han, Kana) are words of their own.
 
     A term's id is the 64-bit FNV-1a hash of its stem's UTF-8 bytes, folded to 32 bits by exclusive or; 0 becomes 1. Ids
-    are stored in indexes: they never change. Two of 100,000 terms share an id with about one chance in two, which adds
-    their counts and is harmless.
+    are stored in indexes: they never change. Among 100,000 terms about one pair shares an id, and its counts add up.
     """
 
     def __init__(self, language: str = "en") -> None:
