@@ -137,8 +137,8 @@ def _options(config: ServiceConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     if config.connection_age_max_s:
+        # No grace limit: new calls go to a new connection, and a stream that is at work (an upload of an hour) ends by itself.
         options.append(("grpc.max_connection_age_ms", int(config.connection_age_max_s * 1000)))
-        options.append(("grpc.max_connection_age_grace_ms", 60_000))
     return options
 
 
