@@ -216,10 +216,10 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                         reply.draining.retry_delay.FromMilliseconds(1)
                         yield reply
                         return
-                    self._index(collection, start, content, request.end.sha256, seen, reply)
+                    self._index(collection, start, content, request.end.sha256, seen=seen, reply=reply)
                     yield reply
 
-    def _index(self, collection, start, content, sha256, seen, reply) -> None:
+    def _index(self, collection, start, content, sha256, *, seen, reply) -> None:
         try:
             if self._state.document_faults[start.document_id]:
                 raise self._state.document_faults[start.document_id].popleft()

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import grpc
 import pytest
-from click.testing import Result
 from fakes.gateway import API_KEY, Refused
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from gannet_client.cli.main import app
 from gannet_client.cli.session import Options
