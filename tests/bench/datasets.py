@@ -26,8 +26,12 @@ def load(name: str, split: str = "test") -> Dataset:
     if not archive.is_file():
         raise SystemExit(f"{name}: no {archive.name} in ../shared/data beside the checkout; this measurement needs it")
     with tarfile.open(archive) as tar:
-        members = {Path(member.name).as_posix().split("/", 1)[-1]: member for member in tar.getmembers() if member.isfile()}
-        read = {path: _text(tar, member) for path, member in members.items() if path.endswith((".jsonl", f"{split}.tsv"))}
+        members = {
+            Path(member.name).as_posix().split("/", 1)[-1]: member for member in tar.getmembers() if member.isfile()
+        }
+        read = {
+            path: _text(tar, member) for path, member in members.items() if path.endswith((".jsonl", f"{split}.tsv"))
+        }
     corpus = {row["_id"]: (row.get("title", ""), row["text"]) for row in _rows(read["corpus.jsonl"])}
     texts = {row["_id"]: row["text"] for row in _rows(read["queries.jsonl"])}
     qrels: dict[str, dict[str, int]] = {}

@@ -38,7 +38,8 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim])
         "name": name,
         "commit": commit(),
         "machine": machine(),
-        "versions": {package: metadata.version(package) for package in VERSIONS_OF} | {"python": sys.version.split()[0]},
+        "versions": {package: metadata.version(package) for package in VERSIONS_OF}
+        | {"python": sys.version.split()[0]},
         "rows": list(rows),
         "claims": [asdict(claim) | {"holds": claim.holds} for claim in claims],
     }
@@ -52,8 +53,12 @@ def write(name: str, rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim])
 
 def commit() -> str:
     """The commit that was measured, with a mark if the tree differs from it."""
-    revision = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    revision = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    dirty = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     return revision.stdout.strip() + ("+changes" if dirty.strip() else "")
 
 
@@ -70,6 +75,9 @@ def machine() -> dict[str, Any]:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table; floats with four digits."""
     columns = list(rows[0])
-    cells = [[f"{row[column]:.4f}" if isinstance(row[column], float) else str(row[column]) for column in columns] for row in rows]
+    cells = [
+        [f"{row[column]:.4f}" if isinstance(row[column], float) else str(row[column]) for column in columns]
+        for row in rows
+    ]
     lines = [columns, ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -25,8 +25,10 @@ async def running(name: str) -> AsyncIterator[GannetClient]:
         models.symlink_to("../models")
     state = home / "run" / "stack.json"
     state.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "gannet_client.cli.main", "--home", str(home), "up", "--port", "0"]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [str(Path(sys.executable).parent / "gannet"), "--home", str(home), "up", "--port", "0"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     try:
         await _until_up(process, state)
         key = (home / "api-key").read_text().strip()
