@@ -37,8 +37,7 @@ async def main() -> None:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         raise SystemExit(EXIT_CONFIG) from error
     ledger = Ledger(await engine.open_engine(config.data_dir))
-    if config.bootstrap_api_key_file is not None:
-        await bootstrap(ledger, config.bootstrap_tenant, config.bootstrap_api_key_file)
+    await bootstrap(ledger, config.bootstrap_tenant, config.bootstrap_api_key_file)
     blobs = Blobs(config.data_dir / "blobs")
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)

@@ -55,8 +55,11 @@ class Anyone:
         return self._principal
 
 
-async def bootstrap(ledger: Ledger, tenant: str, key_file: Path) -> None:
-    """Make the key in `key_file` known; raises ValueError for a file that holds none."""
+async def bootstrap(ledger: Ledger, tenant: str, key_file: Path | None) -> None:
+    """Make the tenant known and, if there is a file, the key in it; raises ValueError for a file that holds none."""
+    await ledger.add_tenant(tenant)
+    if key_file is None:
+        return
     key = (await asyncio.to_thread(key_file.read_text, encoding="utf-8")).strip()
     if not 16 <= len(key) <= KEY_CHARACTERS_MAX:
         raise ValueError(f"{key_file}: an API key has 16 to {KEY_CHARACTERS_MAX} characters, found {len(key)}")

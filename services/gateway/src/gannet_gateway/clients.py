@@ -155,11 +155,13 @@ class Reranker:
         request = reranker_pb2.RerankRequest(query=query, passages=passages)
         timeout_s = min(timeout_s, self._timeout_s)
         response = await clients.unary(self._stub.Rerank, request, name="reranker.Rerank", timeout_s=timeout_s)
-        if len(response.results) != len(passages):
+        if sorted(result.index for result in response.results) != list(range(len(passages))):
             raise DependencyUnavailable(f"reranker: {len(response.results)} scores for {len(passages)} passages")
         scores = np.empty(len(passages), np.float32)
         for result in response.results:
             scores[result.index] = result.score
+        if not np.isfinite(scores).all():
+            raise DependencyUnavailable("reranker: a score that is not a number")
         return scores
 
 
@@ -214,5 +216,7 @@ def _cited(citation: generator_pb2.Citation) -> Cited:
 
 
 def _done(finished: generator_pb2.Finished) -> Done:
+    if finished.reason not in generator_pb2.FinishReason.values():
+        raise DependencyUnavailable(f"generator: finish reason {finished.reason} is not known")
     reason = generator_pb2.FinishReason.Name(finished.reason)
     return Done(reason=reason, sentences_scored=finished.sentences_scored, tokens_read=finished.tokens_read)

@@ -111,7 +111,7 @@ class Answerer:
         for degradation in found.degraded:
             yield degradation
         transcript = Transcript(found.passages)
-        done = Done(reason=NO_ANSWER, sentences_scored=0, tokens_read=0)
+        done: Done | None = None
         first_delta_us = 0
         if found.passages:
             sources = [(passage.candidate.title, passage.candidate.text) for passage in found.passages]
@@ -125,6 +125,9 @@ class Answerer:
                             yield transcript.cite(piece)
                         case Done():
                             done = piece
+        else:
+            done = Done(reason=NO_ANSWER, sentences_scored=0, tokens_read=0)
+        done = transcript.finish(done)
         yield Completed(
             text=transcript.text,
             citations=tuple(transcript.citations),
@@ -154,29 +157,34 @@ class Transcript:
     def say(self, text: str) -> Delta:
         """Append a piece; raises DependencyUnavailable for an empty one."""
         if not text:
-            raise DependencyUnavailable("generator: an empty delta", reason="GENERATOR_BROKEN")
+            raise _broken("an empty delta")
         delta = Delta(text=text, start_byte=len(self._text))
         self._text += text.encode()
         return delta
 
     def cite(self, cited: Cited) -> Citation:
         """Record a citation; raises DependencyUnavailable for one that points outside of the answer or its sources."""
-        if not 0 <= cited.start_byte < cited.end_byte <= len(self._text) or not cited.sources:
-            problem = f"generator: a citation of bytes {cited.start_byte} to {cited.end_byte} of {len(self._text)}"
-            raise DependencyUnavailable(problem, reason="GENERATOR_BROKEN")
+        if not _is_span(self._text, cited.start_byte, cited.end_byte) or not cited.sources:
+            raise _broken(f"a citation of bytes {cited.start_byte} to {cited.end_byte} of {len(self._text)}")
         sources = tuple(self._source(*span) for span in cited.sources)
         citation = Citation(start_byte=cited.start_byte, end_byte=cited.end_byte, sources=sources, score=cited.score)
         self.citations.append(citation)
         return citation
 
+    def finish(self, done: Done | None) -> Done:
+        """The generator's last word; raises DependencyUnavailable if it is missing or contradicts what was said."""
+        if done is None:
+            raise _broken("no last word")
+        if (done.reason == NO_ANSWER) != (not self._text):
+            raise _broken(f"{done.reason} after {len(self._text)} bytes")
+        return done
+
     def _source(self, index: int, start: int, end: int) -> Source:
         if not 0 <= index < len(self._passages):
-            problem = f"generator: a citation of source {index} of {len(self._passages)}"
-            raise DependencyUnavailable(problem, reason="GENERATOR_BROKEN")
+            raise _broken(f"a citation of source {index} of {len(self._passages)}")
         candidate = self._passages[index].candidate
-        if not 0 <= start < end <= candidate.end_byte - candidate.start_byte:
-            problem = f"generator: a citation of bytes {start} to {end}, outside of source {index}"
-            raise DependencyUnavailable(problem, reason="GENERATOR_BROKEN")
+        if not _is_span(candidate.text.encode(), start, end):
+            raise _broken(f"a citation of bytes {start} to {end}, outside of source {index}")
         return Source(passage_index=index, start_byte=candidate.start_byte + start, end_byte=candidate.start_byte + end)
 
 
@@ -198,6 +206,17 @@ async def with_heartbeats(events: AsyncGenerator[Event], period_s: float) -> Asy
             pending.cancel()
             await asyncio.wait([pending])
         await events.aclose()
+
+
+def _is_span(data: bytes | bytearray, start: int, end: int) -> bool:
+    """Whether bytes `start` to `end` of `data` are whole characters of it, at least one."""
+    if not 0 <= start < end <= len(data):
+        return False
+    return data[start] & 0xC0 != 0x80 and (end == len(data) or data[end] & 0xC0 != 0x80)
+
+
+def _broken(what: str) -> DependencyUnavailable:
+    return DependencyUnavailable(f"generator: {what}", reason="GENERATOR_BROKEN")
 
 
 def _us_since(started: float) -> int:

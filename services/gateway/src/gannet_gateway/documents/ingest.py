@@ -6,9 +6,10 @@ sweep the revision that it replaces, release the claim. Whatever fails before "l
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +23,14 @@ from gannet_gateway.ledger.records import Collection, Document, Intent, Metadata
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
-from gannet_service.errors import AlreadyExists, DependencyUnavailable, GannetError, NotFound
+from gannet_service.errors import (
+    AlreadyExists,
+    Conflict,
+    DeadlineTooShort,
+    DependencyUnavailable,
+    GannetError,
+    NotFound,
+)
 
 # Part of every fingerprint: documents are indexed again when passages would be cut or weighed in another way.
 PIPELINE_REVISION = 1
@@ -80,33 +88,33 @@ class Ingester:
         if live is not None and live.fingerprint == fingerprint:
             return Indexed(document=live, unchanged=True)
         text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
-        revision = await self._ledger.begin_write(upload.name)
-        self._in_work.add(upload.name)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                document = await self._write(collection, upload, text, revision, fingerprint)
-        except BaseException:
-            await asyncio.shield(self._settle(Intent(document=upload.name, revision=revision)))
-            raise
-        finally:
-            self._in_work.discard(upload.name)
-        await self._settle(Intent(document=upload.name, revision=revision))
+        with self._at_work_on(upload.name):
+            revision = await self._ledger.begin_write(upload.name, create_only=upload.create_only)
+            intent = Intent(document=upload.name, revision=revision)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    document = await self._write(collection, upload, text, revision, fingerprint)
+            except BaseException as error:
+                await asyncio.shield(self._settle(intent))
+                if isinstance(error, TimeoutError):
+                    problem = f"{upload.name} took longer than ingest_timeout_s = {self._timeout_s:g} seconds"
+                    raise DeadlineTooShort(problem) from error
+                raise
+            await self._settle(intent)
         return Indexed(document=document, unchanged=False)
 
     async def delete(self, name: DocumentName, etag: str) -> None:
         """Remove a document; raises NotFound, Conflict. Readers stop seeing it before its rows are gone for good."""
-        self._in_work.add(name)
-        try:
+        with self._at_work_on(name):
             await self._ledger.begin_delete(name, etag)
-        finally:
-            self._in_work.discard(name)
-        await self._undo_or_sweep(Intent(document=name, revision=0))
+            await self._undo_or_sweep(Intent(document=name, revision=0))
 
     async def delete_collection(self, name: CollectionName) -> None:
-        """Remove a collection and all in it; raises NotFound."""
+        """Remove a collection and all in it; raises NotFound, Conflict (a document of it is being written)."""
         collection = await self._ledger.collection_settings(name)
-        await self._ledger.begin_delete_collection(name)
-        await self._erase(collection.name, collection.embedding_model, collection.embedding_model_digest)
+        with self._at_work_on(name):
+            await self._ledger.begin_delete_collection(name)
+            await self._erase(name, collection.embedding_model, collection.embedding_model_digest)
 
     async def recover(self) -> None:
         """Finish or undo what a crash or a lost dependency interrupted.
@@ -115,10 +123,13 @@ class Ingester:
             GannetError: a store does not answer; try again later.
         """
         for name, model, digest in await self._ledger.collections_being_deleted():
-            await self._erase(name, model, digest)
+            if name not in self._in_work:
+                with self._at_work_on(name):
+                    await self._erase(name, model, digest)
         for intent in await self._ledger.open_intents():
             if intent.document not in self._in_work:
-                await self._undo_or_sweep(intent)
+                with self._at_work_on(intent.document):
+                    await self._undo_or_sweep(intent)
 
     async def start(self) -> None:
         """Wait for the vector store, check its version, and recover. Cancelled when the server stops before that.
@@ -144,6 +155,17 @@ class Ingester:
                 await self.recover()
             except GannetError as error:
                 _log.warning("recovery postponed", reason=error.reason, message=error.message)
+
+    @contextlib.contextmanager
+    def _at_work_on(self, name: DocumentName | CollectionName) -> Generator[None]:
+        """Keep `recover` and every other call away from what this call is changing; raises Conflict if one is at it."""
+        if name in self._in_work:
+            raise Conflict(f"{name} is being written by another call", field="name")
+        self._in_work.add(name)
+        try:
+            yield
+        finally:
+            self._in_work.discard(name)
 
     async def _write(
         self, collection: Collection, upload: Upload, text: str, revision: int, fingerprint: str

@@ -78,6 +78,7 @@ class UploadStream:
         self._acks: asyncio.Queue[Ack | None] = asyncio.Queue(4 * in_work_max)
         self._draining = draining
         self._seen: set[str] = set()
+        self._opened = 0
 
     async def run(self, messages: AsyncIterator[Message]) -> AsyncIterator[Ack]:
         """Yield acknowledgements until every document has its final one.
@@ -103,7 +104,10 @@ class UploadStream:
                 except GannetError as error:
                     broken = error  # documents in work are finished first
         finally:
-            await self._acks.put(None)
+            # A cancelled stream has no reader any more: nobody would ever make room for the last word.
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                await self._acks.put(None)
         if broken is not None:
             raise broken
 
@@ -130,8 +134,9 @@ class UploadStream:
             raise InvalidInput(f"end: missing for document {document.start.document_id!r}", field="end")
 
     def _open(self, start: Start) -> _Open:
-        document = _Open(index=len(self._seen), start=start)
-        if len(self._seen) >= DOCUMENTS_MAX:
+        document = _Open(index=self._opened, start=start)
+        self._opened += 1
+        if self._opened > DOCUMENTS_MAX:
             raise InvalidInput(f"start: more than {DOCUMENTS_MAX} documents in one stream", field="start")
         if start.document_id in self._seen:
             document.failure = AlreadyExists(

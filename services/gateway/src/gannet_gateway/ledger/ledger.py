@@ -33,12 +33,16 @@ class Ledger:
 
     # ---- tenants and keys ---------------------------------------------------------------------------------------
 
-    async def add_api_key(self, tenant: str, digest: str, label: str) -> None:
-        """Make sure that the tenant and the key exist; a revoked key stays revoked."""
-        now = self._clock()
+    async def add_tenant(self, tenant: str) -> None:
+        """Make sure that the tenant exists."""
         async with self._engine.begin() as connection:
             if not (await connection.execute(select(tenants.c.id).where(tenants.c.id == tenant))).first():
-                await connection.execute(insert(tenants).values(id=tenant, created_at_s=now))
+                await connection.execute(insert(tenants).values(id=tenant, created_at_s=self._clock()))
+
+    async def add_api_key(self, tenant: str, digest: str, label: str) -> None:
+        """Make sure that the key of an existing tenant exists; a revoked key stays revoked."""
+        now = self._clock()
+        async with self._engine.begin() as connection:
             if not (await connection.execute(select(api_keys.c.digest).where(api_keys.c.digest == digest))).first():
                 row = {"digest": digest, "tenant": tenant, "label": label, "created_at_s": now}
                 await connection.execute(insert(api_keys).values(row))
@@ -111,13 +115,19 @@ class Ledger:
         return Page(items=items, next_after=items[-1].name.collection if len(rows) > limit else None)
 
     async def begin_delete_collection(self, name: CollectionName) -> None:
-        """Hide a collection from every reader; raises NotFound."""
+        """Hide a collection from every reader; raises NotFound, Conflict while a document of it is being written."""
         async with self._engine.begin() as connection:
             statement = (
                 update(collections).where(*_is(collections, name), ~collections.c.deleting).values(deleting=True)
             )
             if (await connection.execute(statement)).rowcount == 0:
                 raise NotFound(f"{name} does not exist", field="name")
+            # A writer that ended after the erasure would leave passages behind, for a later collection of that name to find.
+            writing = select(intents.c.document).where(
+                intents.c.tenant == name.tenant, intents.c.collection == name.collection
+            )
+            if (await connection.execute(writing.limit(1))).first() is not None:
+                raise Conflict(f"a document of {name} is being written", field="name")
 
     async def finish_delete_collection(self, name: CollectionName) -> None:
         """Forget a hidden collection, its documents and its intents."""
@@ -175,10 +185,11 @@ class Ledger:
         items = [_to_document(row) for row in rows[:limit]]
         return Page(items=items, next_after=items[-1].name.document if len(rows) > limit else None)
 
-    async def begin_write(self, name: DocumentName) -> int:
+    async def begin_write(self, name: DocumentName, *, create_only: bool = False) -> int:
         """Claim a document for writing and return the revision to write.
 
         Raises:
+            AlreadyExists: it exists, and `create_only` was asked for.
             Conflict: somebody else is writing it.
             NotFound: the collection is gone.
         """
@@ -188,6 +199,8 @@ class Ledger:
                 raise NotFound(f"{name.parent} does not exist", field="parent")
             query = select(documents.c.revision).where(*_is(documents, name))
             revision = ((await connection.execute(query)).scalar_one_or_none() or 0) + 1
+            if create_only and revision > 1:
+                raise AlreadyExists(f"{name} exists already", field="document_id")
             try:
                 await connection.execute(
                     insert(intents).values(**_intent_key(name), revision=revision, started_at_s=self._clock())

@@ -98,10 +98,6 @@ class Index:
             call.remaining_s(self._timeout_s)
             await ask(self._client.upsert(name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
 
-    async def delete_revision(self, name: str, document: DocumentName, revision: int) -> None:
-        """Remove the passages of one revision."""
-        await self._delete(name, [*_document_is(document), _is("revision", revision)])
-
     async def delete_other_revisions(self, name: str, document: DocumentName, live: int) -> None:
         """Remove the passages of every revision but the live one; `live` = 0 removes all."""
         conditions = models.Filter(must=[*_document_is(document)], must_not=[_is("revision", live)])

@@ -1,0 +1,256 @@
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+from unit.gateway.fakes import COLLECTION
+
+from gannet_gateway.documents.ingest import Indexed, Upload
+from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start, UploadStream
+from gannet_gateway.ledger.records import Document
+from gannet_service.errors import AlreadyExists, InvalidInput, Overloaded
+
+
+def document(upload: Upload) -> Document:
+    """The record of an upload."""
+    return Document(
+        name=upload.name,
+        revision=1,
+        title="",
+        mime_type="text/plain",
+        metadata={},
+        text_bytes=len(upload.content),
+        chunk_count=1,
+        content_sha256="",
+        fingerprint="",
+        created_at_s=0.0,
+        updated_at_s=0.0,
+    )
+
+
+def start(document_id: str) -> Start:
+    """Opens a document."""
+
+    def make(content: bytes) -> Upload:
+        name = COLLECTION.document(document_id)
+        return Upload(name=name, content=content, mime_type="text/plain", title="", metadata={}, create_only=False)
+
+    return Start(document_id=document_id, make=make)
+
+
+def whole(*document_ids: str) -> list[Message]:
+    """All messages of small documents."""
+    return [message for each in document_ids for message in (start(each), each.encode(), End(sha256=b""))]
+
+
+async def sent(messages: Iterable[Message]) -> AsyncIterator[Message]:
+    """Messages as they arrive."""
+    for message in messages:
+        yield message
+
+
+async def index_at_once(upload: Upload) -> Indexed:
+    """Stores nothing."""
+    return Indexed(document=document(upload), unchanged=False)
+
+
+def stream(index_document: Any = index_at_once, **options: Any) -> UploadStream:
+    """A stream with small limits."""
+    defaults = {"document_bytes_max": 10, "in_work_max": 2, "draining": asyncio.Event()}
+    return UploadStream(index_document, **{**defaults, **options})
+
+
+async def acks(messages: Iterable[Message], **options: Any) -> list[Ack]:
+    """All acknowledgements, those of one document in order."""
+    return sorted([ack async for ack in stream(**options).run(sent(messages))], key=lambda ack: ack.index)
+
+
+def outcomes(found: list[Ack]) -> list[tuple[int, type]]:
+    """What became of which document."""
+    return [(ack.index, type(ack.outcome)) for ack in found]
+
+
+async def test_upload_of_documents_acknowledges_each_twice():
+    """First that it has arrived, then that it is indexed; index and id say which one."""
+    found = await acks([start("a"), b"12", b"34", End(sha256=b""), *whole("b")])
+    assert outcomes(found) == [(0, Received), (0, Indexed), (1, Received), (1, Indexed)]
+    assert found[0].outcome == Received(size=4)
+    assert [ack.document_id for ack in found] == ["a", "a", "b", "b"]
+
+
+async def test_upload_without_documents_ends_quietly():
+    """A header alone is a stream."""
+    assert await acks([]) == []
+
+
+async def test_upload_of_the_same_id_twice_refuses_the_second():
+    """The first one stands."""
+    found = await acks(whole("a", "a", "b"))
+    assert outcomes(found) == [(0, Received), (0, Indexed), (1, AlreadyExists), (2, Received), (2, Indexed)]
+    assert (found[2].outcome.message, found[2].outcome.field) == (
+        "document_id: 'a' was in this stream before",
+        "document_id",
+    )
+
+
+async def test_upload_of_a_large_document_refuses_it_alone():
+    """At the limit it is taken; one byte more is refused, and the limit named, however many pieces it comes in."""
+    large = [
+        start("a"),
+        b"x" * 10,
+        End(sha256=b""),
+        start("b"),
+        b"x" * 10,
+        b"x",
+        b"y" * 10,
+        End(sha256=b""),
+        *whole("c"),
+    ]
+    found = await acks(large)
+    assert outcomes(found) == [(0, Received), (0, Indexed), (1, InvalidInput), (2, Received), (2, Indexed)]
+    assert found[2].outcome.message == "content: larger than document_bytes_max = 10 bytes"
+
+
+async def test_upload_with_a_digest_checks_it():
+    """The right one passes, another is refused before anything is stored."""
+    right, wrong = hashlib.sha256(b"a").digest(), hashlib.sha256(b"b").digest()
+    found = await acks([start("a"), b"a", End(sha256=right), start("b"), b"x", End(sha256=wrong)])
+    assert outcomes(found) == [(0, Received), (0, Indexed), (1, InvalidInput)]
+    assert found[2].outcome.field == "sha256"
+
+
+async def test_upload_that_fails_is_acknowledged_and_the_stream_goes_on():
+    """One document's error is its own."""
+
+    async def fail_for_a(upload: Upload) -> Indexed:
+        if upload.name.document == "a":
+            raise Overloaded("full")
+        return await index_at_once(upload)
+
+    found = await acks(whole("a", "b"), index_document=fail_for_a)
+    assert outcomes(found) == [(0, Received), (0, Overloaded), (1, Received), (1, Indexed)]
+
+
+@pytest.mark.parametrize(
+    "messages, field",
+    [
+        ([b"x"], "content"),
+        ([End(sha256=b"")], "end"),
+        ([start("b"), start("c")], "start"),
+        ([start("b"), b"x"], "end"),
+    ],
+)
+async def test_upload_in_a_broken_order_finishes_what_was_whole_and_ends(messages: list[Message], field: str):
+    """Documents before the mistake get their acknowledgements; then the stream ends with the mistake's name."""
+    running = stream().run(sent([*whole("a"), *messages]))
+    found = [await anext(running), await anext(running)]
+    with pytest.raises(InvalidInput) as caught:
+        await anext(running)
+    assert outcomes(found) == [(0, Received), (0, Indexed)]
+    assert caught.value.field == field
+
+
+async def test_upload_while_draining_hands_documents_back():
+    """What is in work is finished; what comes later is told to go elsewhere."""
+    draining, entered, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(upload: Upload) -> Indexed:
+        entered.set()
+        await release.wait()
+        return await index_at_once(upload)
+
+    async def messages() -> AsyncIterator[Message]:
+        for message in whole("a"):
+            yield message
+        await entered.wait()
+        draining.set()
+        release.set()
+        for message in whole("b"):
+            yield message
+
+    found = [ack async for ack in stream(hold, draining=draining).run(messages())]
+    assert sorted(outcomes(found), key=lambda entry: entry[0]) == [(0, Received), (0, Indexed), (1, Draining)]
+
+
+async def test_upload_of_many_documents_works_on_few_at_once():
+    """Reading stops until one of the documents in work is done."""
+    in_work, most, read = 0, 0, 0
+    full, release = asyncio.Event(), asyncio.Event()
+
+    async def count(upload: Upload) -> Indexed:
+        nonlocal in_work, most
+        in_work += 1
+        most = max(most, in_work)
+        if in_work == 2:
+            full.set()
+        await release.wait()
+        in_work -= 1
+        return await index_at_once(upload)
+
+    async def messages() -> AsyncIterator[Message]:
+        nonlocal read
+        for message in whole(*map(str, range(50))):
+            read += 1
+            yield message
+
+    running = asyncio.ensure_future(_all(stream(count, in_work_max=2).run(messages())))
+    await full.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert read <= 3 * 3  # two documents in work, the third waits for its place
+    release.set()
+    assert len(await running) == 100
+    assert most == 2
+
+
+async def test_upload_whose_acks_are_not_read_stops_reading():
+    """A client that does not listen fills a bounded queue, not the memory; when it listens again, nothing is lost."""
+    read = 0
+
+    async def messages() -> AsyncIterator[Message]:
+        nonlocal read
+        for message in whole(*map(str, range(200))):
+            read += 1
+            yield message
+
+    running = stream(in_work_max=2).run(messages())
+    first = await anext(running)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    stopped_at = read
+    assert stopped_at < 3 * 30
+    rest = await _all(running)
+    assert len([first, *rest]) == 400
+
+
+async def test_upload_closed_with_a_full_queue_ends():
+    """A client that leaves without reading its acknowledgements does not hold the server's task."""
+    running = stream(in_work_max=2).run(sent(whole(*map(str, range(200)))))
+    await anext(running)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await running.aclose()
+
+
+async def test_upload_closed_with_documents_in_work_cancels_them():
+    """Nothing goes on for a client that has left."""
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def hang(_upload: Upload) -> Indexed:
+        entered.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            cancelled.set()
+
+    running = stream(hang).run(sent(whole("a")))
+    await anext(running)
+    await entered.wait()
+    await running.aclose()
+    assert cancelled.is_set()
+
+
+async def _all(running: AsyncIterator[Ack]) -> list[Ack]:
+    return [ack async for ack in running]
