@@ -121,9 +121,10 @@ def test_choose_leaves_out_what_is_far_below_the_best():
     assert not choice.limited
 
 
-def test_in_context_puts_the_title_of_the_best_source_first():
-    """The model reads the title, cut where it is long, and nothing where there is none; a quote never has it."""
-    sources = [Source(text="It dives deep.", title=title) for title in ("Gannets", " ", "x" * 500)]
+def test_in_context_puts_the_title_before_a_sentence_that_refers_back():
+    """The model reads the title of the best source, cut where it is long; a sentence that stands alone is read alone."""
+    sources = [Source(text="", title=title) for title in ("Gannets", " ", "x" * 500)]
     spans = tuple(SourceSpan(source_index=index, start_byte=0, end_byte=14) for index in range(3))
     read = [in_context(Candidate(text="It dives deep.", spans=spans[index:]), sources) for index in range(3)]
     assert read == ["Gannets: It dives deep.", "It dives deep.", f"{'x' * 120}: It dives deep."]
+    assert in_context(Candidate(text="Items dive deep.", spans=spans), sources) == "Items dive deep."

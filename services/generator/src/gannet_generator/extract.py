@@ -14,6 +14,9 @@ _SAME_SHARE_MIN = 0.8
 # A word's first letters stand for it when sentences are preselected: "indexing" meets "indexes".
 _STEM_CHARS = 5
 _WORD = re.compile(r"\w+")
+_REFERS_BACK = re.compile(
+    r"(?:it|its|he|she|they|his|her|their|this|these|that|those|such|there|both|the)\b", re.IGNORECASE
+)
 # A title longer than this would crowd the sentence out.
 _TITLE_CHARS_MAX = 120
 
@@ -119,13 +122,14 @@ def _stems(text: str) -> set[str]:
 
 
 def in_context(candidate: Candidate, sources: Sequence[Source]) -> str:
-    """The sentence as the model reads it: behind the title of its best source, which says what "it" is.
+    """The sentence as the model reads it: one that refers back stands behind the title of its best source, which says to what.
 
-    Measured on 150 MedQuAD questions: the right sentence came first for 0.82 of them, without the title for 0.71. A title that says
-    nothing ("notes/index.md") changed nothing on 100 SQuAD questions. The sentence before it instead of a title: 0.76 after 0.80.
+    Measured on 110 MedQuAD questions: the right sentence came first for 0.755 of them, without titles for 0.682, and answerable told
+    from unanswerable with an AUC of 0.819 after 0.774. The title before every sentence gave 0.784, and the sentence before
+    instead of a title made SQuAD worse (right 0.76 after 0.80).
     """
     title = sources[candidate.spans[0].source_index].title[:_TITLE_CHARS_MAX].strip()
-    return f"{title}: {candidate.text}" if title else candidate.text
+    return f"{title}: {candidate.text}" if title and _REFERS_BACK.match(candidate.text) else candidate.text
 
 
 def choose(
