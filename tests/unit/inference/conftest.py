@@ -45,9 +45,9 @@ def embedder(embedder_built: BuiltModel) -> Iterator[BiEncoder]:
 
 @pytest.fixture(scope="session")
 def reranker(models_dir: Path) -> Iterator[CrossEncoder]:
-    """The built-in reranker in its default precision, opened with two sessions."""
+    """The built-in reranker in fp32, which `expected.json` was made with, opened with two sessions."""
     encoder = CrossEncoder.open(
-        ensure_built(load_manifest().entry("reranker-minilm-l6-qa"), None, models_dir), sessions=2
+        ensure_built(load_manifest().entry("reranker-minilm-l6-qa"), "fp32", models_dir), sessions=2
     )
     yield encoder
     encoder.close()

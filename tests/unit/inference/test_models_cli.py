@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,15 @@ def test_build_named_model_writes_json_to_stdout_and_progress_to_stderr(manifest
     built = json.loads(output.out)
     assert (built["name"], built["precision"], built["dim"]) == ("tiny", "fp32", 16)
     assert output.err == "tiny: building fp32\n"
+
+
+def test_build_also_builds_the_further_precisions(manifest, capsys):
+    """A model that two servers open in two precisions is built in both."""
+    file = Path(manifest[manifest.index("--manifest") + 1])
+    file.write_text(file.read_text() + 'also = ["int8"]\n')
+
+    assert main(["build", "tiny", "--json", *manifest]) == 0
+    assert [json.loads(line)["precision"] for line in capsys.readouterr().out.splitlines()] == ["fp32", "int8"]
 
 
 def test_build_other_precision_on_request(manifest, capsys):

@@ -81,7 +81,8 @@ class ModelEntry(_Table):
         pooling: how token embeddings become one vector (bi-encoders only).
         normalise: scale vectors to length 1 (bi-encoders only).
         prompts: put in front of every text.
-        precision: what is built unless the caller asks for another.
+        precision: what a server opens unless it is told to open another.
+        also: further precisions that `gannet models build` builds, for servers that ask for them.
         adapter: merged into the weights.
     """
 
@@ -96,6 +97,7 @@ class ModelEntry(_Table):
     normalise: bool = True
     prompts: Prompts = Prompts()
     precision: Precision = "int8"
+    also: tuple[Precision, ...] = ()
     adapter: Adapter | None = None
 
     @model_validator(mode="after")

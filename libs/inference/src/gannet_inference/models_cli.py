@@ -65,11 +65,12 @@ def _build(
 ) -> None:
     # Looked up first: a mistyped name should not surface after minutes of downloads.
     for entry in [manifest.entry(name) for name in names]:
-        built = ensure_built(entry, precision, models_dir, progress=_say)
-        if as_json:
-            _tell(json.dumps(_as_json(built)))
-        else:
-            _say(f"{built.name}: {built.precision} ready in {built.path}")
+        for wanted in [precision] if precision else dict.fromkeys((entry.precision, *entry.also)):
+            built = ensure_built(entry, wanted, models_dir, progress=_say)
+            if as_json:
+                _tell(json.dumps(_as_json(built)))
+            else:
+                _say(f"{built.name}: {built.precision} ready in {built.path}")
 
 
 def _as_json(built: BuiltModel) -> dict[str, Any]:

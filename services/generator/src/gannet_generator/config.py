@@ -25,7 +25,8 @@ class GeneratorConfig(ServiceConfig):
         description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
     )
     precision: Literal["", "int8", "fp32"] = Field(
-        "", description="Precision of the weights; empty means the model's default in the manifest."
+        "fp32",
+        description="Precision of the weights; empty means the model's default in the manifest. `threshold` is calibrated on fp32.",
     )
     sessions: int = Field(
         0,
