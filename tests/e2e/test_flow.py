@@ -16,6 +16,7 @@ from gannet_client import (
     GannetClient,
     GannetError,
     Retrieved,
+    RetryPolicy,
     ServingStatus,
     document_name,
 )
@@ -29,6 +30,8 @@ QUESTION = "From what height do gannets dive into the sea?"
 SERVICES = ["edge", "embedder", "reranker", "generator", "gateway"]
 BACK_TIMEOUT_S = 60
 DOCUMENTS = 60
+# The gateway undoes writes that lost their vector store every 15 s; until then it refuses those documents.
+PATIENT = RetryPolicy(attempts_max=30)
 
 
 @pytest.fixture
@@ -95,7 +98,7 @@ async def test_flow_service_killed_while_ingesting_loses_nothing(client, stack, 
     }
     documents = [DocumentInput(document_id=key, content=text.encode()) for key, text in contents.items()]
     acknowledged = []
-    async for ack in client.upload(collection, documents):
+    async for ack in client.upload(collection, documents, retry=PATIENT):
         acknowledged.append(ack)
         if len(acknowledged) == DOCUMENTS // 4:
             os.kill(stack.pids()[service], signal.SIGKILL)

@@ -144,8 +144,7 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                     reply = documents_pb2.UploadDocumentsResponse(index=index, document_id=start.document_id)
                     reply.received.bytes = len(content)
                     yield reply
-                    if self._state.drop_after_received:
-                        self._state.drop_after_received -= 1
+                    if self._state.dies_of(start.document_id):
                         raise Refused(grpc.StatusCode.UNAVAILABLE, "the fake gateway died")
                     reply = documents_pb2.UploadDocumentsResponse(index=index, document_id=start.document_id)
                     if self._state.drain_after_indexed and index > 0:

@@ -48,6 +48,7 @@ class State:
     collections: dict[str, StoredCollection] = field(default_factory=dict)
     faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
     drop_after_received: int = 0  # uploads that end with UNAVAILABLE right after a document's bytes arrived
+    deadly: set[str] = field(default_factory=set)  # documents that end every upload like that
     drain_after_indexed: int = 0  # uploads that drain after their first indexed document
     document_faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
     silent_uploads: bool = False  # acknowledge nothing
@@ -55,6 +56,13 @@ class State:
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     health: dict[str, int] = field(default_factory=lambda: {"": 1, "dependency:embedder": 1, "dependency:vectors": 1})
     lists_health: bool = True
+
+    def dies_of(self, document_id: str) -> bool:
+        """Whether the upload ends right after this document's bytes arrived."""
+        if self.drop_after_received:
+            self.drop_after_received -= 1
+            return True
+        return document_id in self.deadly
 
     def collection(self, name: str) -> StoredCollection:
         """The collection of that name, "-" standing for the only tenant."""

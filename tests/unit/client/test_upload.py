@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from gannet_client import (
     AlreadyExists,
+    Conflict,
     DeadlineExceeded,
     DocumentFailed,
     DocumentIndexed,
     DocumentInput,
     InvalidInput,
     NotFound,
+    RetryPolicy,
     Unavailable,
 )
 from gannet_client.upload import IN_FLIGHT_MAX, PIECE_BYTES
@@ -95,6 +97,39 @@ async def test_upload_document_refused_for_now_is_sent_again(client, state, docs
     ]
     assert acks["d002"].acknowledged
     assert len(state.document_faults["d002"]) == 95
+
+
+async def test_upload_document_refused_many_times_keeps_its_place(client, state, docs):
+    """However often a document is refused for now, it gets a final word."""
+    state.document_faults["d001"] += [Refused(grpc.StatusCode.UNAVAILABLE, "embedder down")] * 12
+    retry = RetryPolicy(attempts_max=20, pause_initial_s=0.001, pause_max_s=0.001)
+    acks = [ack async for ack in client.upload("docs", inputs(3), retry=retry)]
+
+    assert sorted((ack.document_id, type(ack)) for ack in acks) == [
+        (f"d00{index}", DocumentIndexed) for index in range(3)
+    ]
+
+
+async def test_upload_document_that_kills_servers_is_given_up(client, state, docs):
+    """A document that servers die of is reported after some of them, and the others are stored."""
+    state.deadly.add("d001")
+    retry = RetryPolicy(attempts_max=8, pause_initial_s=0.001, pause_max_s=0.001)
+    acks = {ack.document_id: ack async for ack in client.upload("docs", inputs(40), retry=retry)}
+
+    assert len(acks) == 40
+    assert not acks["d001"].acknowledged
+    assert all(isinstance(ack, DocumentIndexed) for key, ack in acks.items() if key != "d001")
+
+
+async def test_upload_conflict_with_the_own_earlier_attempt_is_sent_again(client, state, docs):
+    """A conflict is final for a document that is sent for the first time, and passes for one whose first attempt still lingers."""
+    conflict = Refused(grpc.StatusCode.ABORTED, "being written by another call")
+    state.document_faults["d000"].append(conflict)
+    state.document_faults["d001"] += [Refused(grpc.StatusCode.UNAVAILABLE, "edge down"), conflict]
+    acks = {ack.document_id: ack async for ack in client.upload("docs", inputs(2))}
+
+    assert isinstance(acks["d000"].error, Conflict)
+    assert isinstance(acks["d001"], DocumentIndexed)
 
 
 async def test_upload_draining_server_is_resumed(client, state, docs):

@@ -20,7 +20,7 @@ from gannet.gateway.v1 import collections_pb2, documents_pb2
 from gannet.gateway.v1.collections_pb2_grpc import CollectionServiceStub
 from gannet.gateway.v1.documents_pb2_grpc import DocumentServiceStub
 from gannet_client import wire
-from gannet_client.errors import DeadlineExceeded, GannetError, Unavailable, from_rpc_error
+from gannet_client.errors import Conflict, DeadlineExceeded, GannetError, Unavailable, from_rpc_error
 from gannet_client.transport import RetryPolicy, Transport, new_request_id
 from gannet_client.types import DocumentFailed, DocumentInput, UploadAck
 
@@ -36,11 +36,20 @@ _Response = documents_pb2.UploadDocumentsResponse
 
 @dataclass(slots=True, eq=False)
 class _Outgoing:
-    """A document on its way: how often a server had all of it, and how often one could not take it just then."""
+    """A document on its way: how often a server had all of it and said no more, and how often one could not take it just then."""
 
     document: DocumentInput
     received: int = 0
     refusals: int = 0
+
+    def refused(self, error: GannetError, retry: RetryPolicy) -> float | None:
+        """When to send it again after the server has refused it, in seconds; None if that is final."""
+        if isinstance(error, Conflict) and (self.received > 1 or self.refusals):
+            # Not somebody else's write: our own earlier attempt, which the server has not put away yet.
+            error = Unavailable(error.message, retry_after_s=error.retry_after_s)
+        self.received = 0
+        self.refusals += 1
+        return retry.pause_s(self.refusals, error)
 
 
 async def upload(
@@ -82,8 +91,7 @@ async def _over_streams(
                 async for item, ack in acks:
                     attempt = 0
                     if isinstance(ack, DocumentFailed):
-                        item.refusals += 1
-                        later_s = retry.pause_s(item.refusals, ack.error)
+                        later_s = item.refused(ack.error, retry)
                         if later_s is not None:
                             # An id may come once in a stream: it waits for the next one.
                             postponed.append(item)
@@ -94,14 +102,15 @@ async def _over_streams(
             attempt += 1
             pause_s = retry.pause_s(attempt, error)
             unacknowledged = [*postponed, *stream.unacknowledged()]
-            for document in backlog.take_back(unacknowledged, all_of_it=pause_s is None):
+            backlog.put_back(unacknowledged)
+            for document in backlog.give_up(everything=pause_s is None):
                 yield DocumentFailed(document_id=document.document_id, error=error, acknowledged=False)
             if pause_s is None:
                 raise
         else:
             if not postponed:
                 return
-            backlog.take_back(postponed, all_of_it=False)
+            backlog.put_back(postponed)
         await asyncio.sleep(pause_s)
 
 
@@ -113,13 +122,16 @@ class _Backlog:
         self._documents = aiter(documents) if isinstance(documents, AsyncIterable) else _asynchronous(documents)
         self._fetching: asyncio.Task[DocumentInput | None] | None = None
 
-    def take_back(self, items: Iterable[_Outgoing], *, all_of_it: bool) -> list[DocumentInput]:
-        """Keep `items` to be sent again; return those that are given up, or everything that was ever sent."""
-        self._again.extendleft(reversed(list(items)))
-        given_up = [item for item in self._again if all_of_it or item.received >= RECEIVED_MAX]
-        for item in given_up:
+    def put_back(self, items: list[_Outgoing]) -> None:
+        """Keep `items` to be sent again, before all others."""
+        self._again.extendleft(reversed(items))
+
+    def give_up(self, *, everything: bool) -> list[DocumentInput]:
+        """Drop and return everything that was ever sent, or only what may be what kills the server."""
+        dropped = [item for item in self._again if everything or item.received >= RECEIVED_MAX]
+        for item in dropped:
             self._again.remove(item)
-        return [item.document for item in given_up]
+        return [item.document for item in dropped]
 
     async def next(self) -> _Outgoing | None:
         """What to send next, or None at the end."""
