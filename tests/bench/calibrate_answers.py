@@ -176,7 +176,7 @@ def main() -> int:
         print(f"calibrate_answers: needs {' and '.join(absent)}; nothing was measured", file=sys.stderr)  # noqa: T201 - a script
         return 2
     config = GeneratorConfig()
-    built = ensure_built(load_manifest().entry(config.model), None, arguments.models_dir)
+    built = ensure_built(load_manifest().entry(config.model), config.precision or None, arguments.models_dir)
     model = CrossEncoder.open(built, sessions=cores_available())
     lines = [f"## {built.name} {built.precision} {built.digest[:12]}, {arguments.split} split", ""]
     for make, archive in archives.items():
