@@ -39,7 +39,8 @@ class StackView:
         if self._live.is_started:
             self._live.update(self._table(), refresh=True)
         elif child.state is not State.RESTARTING:
-            session.progress.print(f"{child.plan.name} {child.state.value} (pid {child.pid}, port {child.plan.port})")
+            running = "" if child.pid is None else f" (pid {child.pid}, port {child.plan.port})"
+            session.progress.print(f"{child.plan.name} {child.state.value}{running}")
 
     def _table(self) -> Table:
         table = Table("service", "pid", "port", "state", "restarts", box=None, pad_edge=False)

@@ -19,6 +19,8 @@ from gannet_client.local.plan import LOOPBACK, ServicePlan
 from gannet_client.transport import RetryPolicy, Transport
 from gannet_client.types import ServingStatus
 
+# What our services exit with when they refuse their configuration.
+EXIT_CONFIG = 2
 OUTPUT_BYTES_MAX = 4 << 20
 OUTPUT_TAIL_LINES = 15
 
@@ -45,7 +47,8 @@ class Timing:
         backoff_max_s: longest pause before a restart.
         healthy_s: time of serving after which the next pause is the first one again.
         grace_s: time between SIGTERM and SIGKILL.
-        start_failures_max: times that a child may end without ever having served before the stack is given up.
+        start_failures_max: times in a row that a child may end without having served before the stack is given up: one that
+            refuses its configuration, or has never served. Others are tried for ever.
     """
 
     probe_starting_s: float = 0.1
@@ -78,17 +81,20 @@ class Child:
         """Keep the process running until cancelled, then stop it.
 
         Raises:
-            StackFailed: it ends again and again without ever having served.
+            StackFailed: it ends again and again before it serves.
         """
         backoff_s = self._timing.backoff_min_s
         failures = 0
+        has_served = False
         self._output.write_bytes(b"")
         while True:
             self._serving_since = None
             self.exit_code = await self._run_once()
             served_s = 0.0 if self._serving_since is None else time.monotonic() - self._serving_since
+            has_served = has_served or self._serving_since is not None
             failures = failures + 1 if self._serving_since is None else 0
-            if failures >= self._timing.start_failures_max:
+            hopeless = self.exit_code == EXIT_CONFIG or not has_served
+            if hopeless and failures >= self._timing.start_failures_max:
                 raise StackFailed(self._obituary(failures))
             if served_s >= self._timing.healthy_s:
                 backoff_s = self._timing.backoff_min_s
@@ -181,7 +187,11 @@ class Child:
             self._on_change(self)
 
     def _obituary(self, failures: int) -> str:
-        reason = "cannot use its configuration" if self.exit_code == 2 else f"ended with exit code {self.exit_code}"
+        reason = (
+            "cannot use its configuration"
+            if self.exit_code == EXIT_CONFIG
+            else f"ended with exit code {self.exit_code}"
+        )
         tail = "\n".join(f"  {line}" for line in self._tail) or "  (it wrote nothing)"
         return (
             f"the {self.plan.name} {reason}, {failures} times in a row before it served\n{tail}\n"
