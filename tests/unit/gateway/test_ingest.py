@@ -293,17 +293,39 @@ async def writing(ingester: Ingester, embedder: FakeEmbedder) -> tuple["asyncio.
 
 
 async def test_recover_leaves_writes_in_work_alone(ingester: Ingester, embedder: FakeEmbedder, state: State):
-    """Also after another call for the same document was refused."""
+    """What is being written is neither undone nor swept."""
     await ingester.index(RECORD, upload("Old."))
     task, release = await writing(ingester, embedder)
-    for refused in (ingester.delete(NAME, ""), ingester.index(RECORD, upload("Third."))):
-        with pytest.raises(Conflict):
-            await refused
     await ingester.recover()
     assert b"New." in (await state.read())["texts"]
     release()
     await task
     assert await state.read() == {"revision": 2, "passages": {("a.md", 2)}, "texts": [b"New."], "intents": []}
+
+
+async def test_index_while_the_document_is_written_waits_for_its_turn(
+    ingester: Ingester, embedder: FakeEmbedder, state: State
+):
+    """A client whose stream broke sends a document again while its first try is still at work: nothing is done twice."""
+    task, release = await writing(ingester, embedder)
+    again = asyncio.create_task(ingester.index(RECORD, upload("New.")))
+    release()
+    assert (await task).unchanged is False
+    assert (await again).unchanged is True
+    assert (await state.read())["revision"] == 1
+
+
+async def test_index_after_a_cancelled_write_of_the_document_succeeds(
+    ingester: Ingester, embedder: FakeEmbedder, state: State
+):
+    """The undo of the broken try comes first, then the document is stored."""
+    real = embedder.passages
+    task, _ = await writing(ingester, embedder)
+    embedder.passages = real
+    again = asyncio.create_task(ingester.index(RECORD, upload("New.")))
+    task.cancel()
+    assert (await again).document.revision == 1
+    assert await state.read() == {"revision": 1, "passages": {("a.md", 1)}, "texts": [b"New."], "intents": []}
 
 
 async def test_delete_collection_with_a_write_in_work_is_refused(ingester: Ingester, embedder: FakeEmbedder):

@@ -1,0 +1,308 @@
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from qdrant_client import models
+from unit.gateway.fakes import COLLECTION, candidate, collection_record
+
+from gannet.gateway.v1.search_pb2 import SearchOptions
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.search import wire
+from gannet_gateway.search.query import Degradation, Mode, Options, Passage, Query, Rerank
+from gannet_gateway.search.search import Searcher
+from gannet_gateway.vectors.points import Candidate, Sparse
+from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot
+from gannet_service import call, errors
+from gannet_service.errors import InvalidInput
+
+CONFIG = GatewayConfig()
+RECORD = collection_record()
+FUSION = Fusion(k=60, dense_weight=1.0, sparse_weight=2.0)
+DENSE = np.array([0.1, 0.2], np.float32)
+SPARSE = Sparse(indices=np.array([3], np.uint32), values=np.array([1.5], np.float32))
+NO_TERMS = Sparse(indices=np.array([], np.uint32), values=np.array([], np.float32))
+
+
+# ---- limits -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query, problem",
+    [
+        ("", "query: empty"),
+        (" \n\t", "query: empty"),
+        ("é" * 4097, "query: 8194 bytes; the limit is 8192"),
+        ("x" * 10_000_000, "query: 10000000 bytes; the limit is 8192"),
+    ],
+)
+def test_check_query_out_of_limits_is_refused(query: str, problem: str):
+    """The field and the limit are named; the limit counts bytes."""
+    with pytest.raises(InvalidInput) as caught:
+        wire.check_query(query, 8192)
+    assert (caught.value.message, caught.value.field) == (problem, "query")
+
+
+def test_check_query_at_the_limit_passes():
+    """The limit itself is allowed."""
+    assert wire.check_query("é" * 4096, 8192) == "é" * 4096
+
+
+@pytest.mark.parametrize(
+    "options, field, limits",
+    [
+        ({"top_k": 0}, "options.top_k", "the limits are 1 to 1000"),
+        ({"top_k": 10**9}, "options.top_k", "1000000000; the limits are 1 to 1000"),
+        ({"mode": 9}, "options.mode", "9 is not a SearchMode"),
+        ({"fusion": {"k": 0}}, "options.fusion.k", "the limits are 1 to 1000"),
+        ({"fusion": {"k": 1001}}, "options.fusion.k", "the limits are 1 to 1000"),
+        ({"fusion": {"dense_weight": 0}}, "options.fusion.dense_weight", "greater than 0 and at most 100"),
+        ({"fusion": {"sparse_weight": float("nan")}}, "options.fusion.sparse_weight", "greater than 0 and at most 100"),
+        ({"fusion": {"sparse_weight": 100.5}}, "options.fusion.sparse_weight", "greater than 0 and at most 100"),
+        ({"rerank": {"depth": 0}}, "options.rerank.depth", "the limits are 1 to 200"),
+        ({"rerank": {"depth": 201}}, "options.rerank.depth", "the limits are 1 to 200"),
+        ({"rerank": {"weight": -1}}, "options.rerank.weight", "greater than 0 and at most 100"),
+        ({"rerank": {"weight": float("inf")}}, "options.rerank.weight", "greater than 0 and at most 100"),
+    ],
+)
+def test_to_options_out_of_limits_is_refused(options: dict[str, Any], field: str, limits: str):
+    """Every option names itself and its limits."""
+    with pytest.raises(InvalidInput) as caught:
+        wire.to_options(SearchOptions(**options), prefix="options", top_k_max=1000)
+    assert caught.value.field == field
+    assert caught.value.message.startswith(f"{field}: ")
+    assert limits in caught.value.message
+
+
+def test_to_options_of_nothing_says_nothing():
+    """What is absent stays absent, so that the collection's defaults apply."""
+    assert wire.to_options(SearchOptions(), prefix="options", top_k_max=1000) == Options()
+
+
+def test_query_of_nothing_takes_the_defaults():
+    """Of the collection for reranking, of the server for the rest."""
+    query = Query.of("q", Options(), RECORD, CONFIG, top_k_default=10)
+    assert (query.top_k, query.mode) == (10, Mode.HYBRID)
+    assert query.fusion == Fusion(k=CONFIG.rrf_k, dense_weight=CONFIG.dense_weight, sparse_weight=CONFIG.sparse_weight)
+    assert query.rerank == Rerank(depth=CONFIG.rerank_depth, weight=CONFIG.rerank_weight)
+    assert Query.of("q", Options(), collection_record(rerank=False), CONFIG, top_k_default=10).rerank is None
+
+
+@given(st.integers(1, 1000), st.none() | st.booleans(), st.none() | st.integers(1, 200))
+def test_query_rerank_depth_covers_top_k(top_k: int, rerank: bool | None, depth: int | None):  # noqa: FBT001 - drawn
+    """Either the reranker reads at least what is returned, or it is off, or the combination is refused by name."""
+    options = Options(top_k=top_k, rerank=rerank, rerank_depth=depth)
+    try:
+        query = Query.of("q", options, RECORD, CONFIG, top_k_default=10)
+    except InvalidInput as error:
+        assert error.field in ("options.top_k", "options.rerank.depth")  # noqa: PT017 - either outcome is right
+        assert top_k > 200 or depth < top_k
+        return
+    if query.rerank is None:
+        assert rerank is False or top_k > 200
+    else:
+        assert top_k <= query.rerank.depth <= 200
+
+
+# ---- searching ----------------------------------------------------------------------------------------------------
+
+
+class Embedder:
+    """Gives the vectors that were asked for."""
+
+    async def query(self, _text: str, *, language: str, dense: bool, sparse: bool) -> tuple[Any, Any]:
+        """Both, one or the other."""
+        assert language == "en"
+        return (DENSE if dense else None), (SPARSE if sparse else None)
+
+
+class Reranker:
+    """Scores by the given logits, or raises."""
+
+    def __init__(self, logits: Any) -> None:
+        self.logits = logits
+        self.timeout_s = 0.0
+
+    async def scores(self, _query: str, passages: list[str], *, timeout_s: float) -> Any:
+        """The first of the logits, one a passage."""
+        self.timeout_s = timeout_s
+        if isinstance(self.logits, Exception):
+            raise self.logits
+        return np.array(self.logits[: len(passages)], np.float32)
+
+
+class Found:
+    """A retriever that found candidates with falling scores."""
+
+    def __init__(self, count: int) -> None:
+        self.candidates = [candidate(place, score=1 / (place + 1)) for place in range(count)]
+        self.asked: dict[str, Any] = {}
+
+    async def search(self, _snapshot: Snapshot, **asked: Any) -> list[Candidate]:
+        """As many as were asked for."""
+        self.asked = asked
+        return self.candidates[: asked["limit"]]
+
+
+async def search(reranker: Any, options: Options, count: int = 30) -> tuple[Any, Found]:
+    """One search and the retriever that it asked."""
+    found = Found(count)
+    query = Query.of("q", options, RECORD, CONFIG, top_k_default=10)
+    return await Searcher(Embedder(), found, reranker, CONFIG).search(RECORD, query), found
+
+
+async def test_search_reranked_orders_by_both_stages():
+    """The cross-encoder turns the order round where it is sure; logits are reported."""
+    result, found = await search(Reranker([0, 0, 50]), Options(top_k=2, rerank=True, rerank_depth=3))
+    assert [passage.candidate.ordinal for passage in result.passages] == [0, 2]
+    assert [passage.rerank for passage in result.passages] == [0, 50]
+    assert found.asked["limit"] == 3
+    finals = [passage.final for passage in result.passages]
+    assert finals == sorted(finals, reverse=True)
+
+
+async def test_search_reranked_with_equal_scores_keeps_the_order():
+    """A cross-encoder that cannot tell the passages apart has no say."""
+    result, _ = await search(Reranker([7.0] * 20), Options(top_k=20))
+    assert [passage.candidate.ordinal for passage in result.passages] == list(range(20))
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (errors.DependencyUnavailable("down"), "UNAVAILABLE"),
+        (errors.Overloaded("full"), "RESOURCE_EXHAUSTED"),
+        (errors.DeadlineTooShort("slow"), "DEADLINE"),
+        (errors.InvalidInput("long"), "INVALID_INPUT"),
+        (errors.InternalError("bug"), "INTERNAL"),
+    ],
+)
+async def test_search_without_its_reranker_is_degraded(error: Exception, reason: str):
+    """The first stage's order stands, and the reply says what was skipped and why."""
+    result, _ = await search(Reranker(error), Options(top_k=3))
+    assert result.degraded == (Degradation(stage="rerank", reason=reason),)
+    assert [passage.candidate.ordinal for passage in result.passages] == [0, 1, 2]
+    assert [passage.rerank for passage in result.passages] == [None] * 3
+
+
+async def test_search_past_its_deadline_is_no_degradation():
+    """A caller who has gone gets no result that pretends to be one."""
+    call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() - 1))
+    with pytest.raises(errors.DeadlineTooShort):
+        await search(Reranker(errors.DeadlineTooShort("slow")), Options(top_k=3))
+
+
+async def test_search_leaves_the_reranker_its_share_of_the_time():
+    """Half of what is left, so that a slow reranker costs a degradation and not the answer."""
+    reranker = Reranker([0.0] * 20)
+    call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + 4))
+    await search(reranker, Options(top_k=3))
+    assert 0 < reranker.timeout_s <= 4 * CONFIG.rerank_budget
+
+
+async def test_search_without_rerank_or_results_asks_no_reranker():
+    """Switched off, or nothing to read."""
+    for options, count in ((Options(rerank=False), 5), (Options(), 0)):
+        result, _ = await search(Reranker(AssertionError("asked")), options, count)
+        assert result.degraded == ()
+        assert len(result.passages) == count
+
+
+@pytest.mark.parametrize("mode, dense, sparse", [(Mode.DENSE, 1, 0), (Mode.SPARSE, 0, 1), (Mode.HYBRID, 1, 1)])
+async def test_search_in_a_mode_asks_for_its_vectors(mode: Mode, dense: int, sparse: int):
+    """Nothing is computed that is not used."""
+    _, found = await search(Reranker([0.0] * 20), Options(mode=mode))
+    assert [found.asked["dense"] is not None, found.asked["sparse"] is not None] == [bool(dense), bool(sparse)]
+
+
+@pytest.mark.parametrize("mode, field", [(Mode.DENSE, "dense"), (Mode.SPARSE, "sparse"), (Mode.HYBRID, "fused")])
+def test_from_passage_names_the_score_of_its_mode(mode: Mode, field: str):
+    """One first-stage score, the final one, and the logit if there is one."""
+    message = wire.from_passage(Passage(candidate=candidate(4, text="čb", start_byte=7, score=0.5), final=0.75), mode)
+    assert {scores.name: value for scores, value in message.scores.ListFields()} == {"final": 0.75, field: 0.5}
+    assert message.name == "tenants/acme/collections/docs/documents/a.md/chunks/4"
+    assert (message.start_byte, message.end_byte, message.text) == (7, 10, "čb")
+
+
+# ---- what the vector store is asked -------------------------------------------------------------------------------
+
+
+class Client:
+    """Notes the request and finds nothing."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, Any] = {}
+
+    async def query_points(self, collection: str, **asked: Any) -> Any:
+        """As the real client."""
+        self.asked = {"collection": collection, **asked}
+        return SimpleNamespace(points=[])
+
+
+VISIBLE = {
+    "tenant": models.MatchValue(value="acme"),
+    "collection": models.MatchValue(value="docs"),
+    "gen_from": models.Range(lte=7),
+    "gen_to": models.Range(gt=7),
+}
+
+
+def conditions(found: models.Filter) -> dict[str, Any]:
+    """A filter as name and condition; everything must hold."""
+    assert found.must_not is found.should is found.min_should is None
+    return {condition.key: condition.match or condition.range for condition in found.must}
+
+
+async def asked_for(dense: Any, sparse: Any, limit: int = 10) -> dict[str, Any]:
+    """The request of one search."""
+    client = Client()
+    snapshot = Snapshot(collection=COLLECTION, generation=7, qdrant_collection="gannet-m")
+    await Retriever(client, timeout_s=5).search(snapshot, dense=dense, sparse=sparse, fusion=FUSION, limit=limit)
+    return client.asked
+
+
+async def test_hybrid_search_filters_every_prefetch():
+    """Tenant, collection and generation are in each stage, and in the corpus of BM25's statistics."""
+    asked = await asked_for(DENSE, SPARSE)
+    assert [prefetch.using for prefetch in asked["prefetch"]] == ["dense", "bm25"]
+    for prefetch in asked["prefetch"]:
+        assert conditions(prefetch.filter) == VISIBLE
+        assert prefetch.limit >= 10
+    assert conditions(asked["prefetch"][1].params.idf.corpus) == VISIBLE
+    assert asked["query"].rrf == models.Rrf(k=60, weights=[1.0, 2.0])
+
+
+@pytest.mark.parametrize("dense, sparse", [(DENSE, None), (None, SPARSE), (DENSE, NO_TERMS)])
+async def test_search_of_one_stage_is_filtered(dense: Any, sparse: Any):
+    """Also without fusion; a query of stop words is a dense query."""
+    asked = await asked_for(dense, sparse)
+    assert "prefetch" not in asked
+    assert conditions(asked["query_filter"]) == VISIBLE
+    if dense is None:
+        assert conditions(asked["search_params"].idf.corpus) == VISIBLE
+
+
+async def test_sparse_search_of_stop_words_asks_nothing():
+    """No term, no passage."""
+    assert await asked_for(None, NO_TERMS) == {}
+
+
+async def test_hybrid_search_for_many_bounds_its_prefetch():
+    """Deeper than what is wanted, and never deeper than the bound."""
+    for limit in (1, 10, 1000, 10_000):
+        (depth,) = {prefetch.limit for prefetch in (await asked_for(DENSE, SPARSE, limit))["prefetch"]}
+        assert 50 <= depth <= 4000
+
+
+async def test_search_in_one_loop_with_others_keeps_its_call():
+    """Two callers at once are asked for with their own deadlines."""
+
+    async def one(deadline_s: float) -> float:
+        call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + deadline_s))
+        return (await asked_for(DENSE, None))["timeout"]
+
+    assert await asyncio.gather(*(asyncio.create_task(one(seconds)) for seconds in (2, 30))) == [2, 5]
