@@ -65,7 +65,8 @@ def _build(
 ) -> None:
     # Looked up first: a mistyped name should not surface after minutes of downloads.
     for entry in [manifest.entry(name) for name in names]:
-        for wanted in [precision] if precision else dict.fromkeys((entry.precision, *entry.also)):
+        precisions: tuple[Precision, ...] = (precision,) if precision else (entry.precision, *entry.also)
+        for wanted in precisions:
             built = ensure_built(entry, wanted, models_dir, progress=_say)
             if as_json:
                 _tell(json.dumps(_as_json(built)))

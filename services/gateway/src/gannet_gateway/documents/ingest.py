@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -25,7 +25,6 @@ from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
 from gannet_service.errors import (
     AlreadyExists,
-    Conflict,
     DeadlineTooShort,
     DependencyUnavailable,
     GannetError,
@@ -73,7 +72,7 @@ class Ingester:
         self._embedder = embedder
         self._index = index
         self._timeout_s = timeout_s
-        self._in_work: set[DocumentName | CollectionName] = set()
+        self._in_work: dict[DocumentName | CollectionName, asyncio.Event] = {}
 
     async def index(self, collection: Collection, upload: Upload) -> Indexed:
         """Store `upload` as the live revision of its document.
@@ -81,38 +80,41 @@ class Ingester:
         Raises:
             GannetError: nothing of the upload is kept, and what was stored before is unchanged.
         """
-        live = await self._ledger.find_document(upload.name)
-        if live is not None and upload.create_only:
-            raise AlreadyExists(f"{upload.name} exists already", field="document_id")
-        fingerprint = _fingerprint(collection, upload)
-        if live is not None and live.fingerprint == fingerprint:
-            return Indexed(document=live, unchanged=True)
-        text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
-        with self._at_work_on(upload.name):
-            revision = await self._ledger.begin_write(upload.name, create_only=upload.create_only)
-            intent = Intent(document=upload.name, revision=revision)
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    document = await self._write(collection, upload, text, revision, fingerprint)
-            except BaseException as error:
-                await asyncio.shield(self._settle(intent))
-                if isinstance(error, TimeoutError):
-                    problem = f"{upload.name} took longer than ingest_timeout_s = {self._timeout_s:g} seconds"
-                    raise DeadlineTooShort(problem) from error
-                raise
-            await self._settle(intent)
-        return Indexed(document=document, unchanged=False)
+        async with self._turn(upload.name):
+            live = await self._ledger.find_document(upload.name)
+            if live is not None and upload.create_only:
+                raise AlreadyExists(f"{upload.name} exists already", field="document_id")
+            fingerprint = _fingerprint(collection, upload)
+            if live is not None and live.fingerprint == fingerprint:
+                return Indexed(document=live, unchanged=True)
+            text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
+            return Indexed(document=await self._replace(collection, upload, text, fingerprint), unchanged=False)
+
+    async def _replace(self, collection: Collection, upload: Upload, text: str, fingerprint: str) -> Document:
+        revision = await self._ledger.begin_write(upload.name, create_only=upload.create_only)
+        intent = Intent(document=upload.name, revision=revision)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                document = await self._write(collection, upload, text, revision, fingerprint)
+        except BaseException as error:
+            await asyncio.shield(self._settle(intent))
+            if isinstance(error, TimeoutError):
+                problem = f"{upload.name} took longer than ingest_timeout_s = {self._timeout_s:g} seconds"
+                raise DeadlineTooShort(problem) from error
+            raise
+        await self._settle(intent)
+        return document
 
     async def delete(self, name: DocumentName, etag: str) -> None:
         """Remove a document; raises NotFound, Conflict. Readers stop seeing it before its rows are gone for good."""
-        with self._at_work_on(name):
+        async with self._turn(name):
             await self._ledger.begin_delete(name, etag)
             await self._undo_or_sweep(Intent(document=name, revision=0))
 
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove a collection and all in it; raises NotFound, Conflict (a document of it is being written)."""
         collection = await self._ledger.collection_settings(name)
-        with self._at_work_on(name):
+        async with self._turn(name):
             await self._ledger.begin_delete_collection(name)
             await self._erase(name, collection.embedding_model, collection.embedding_model_digest)
 
@@ -124,11 +126,11 @@ class Ingester:
         """
         for name, model, digest in await self._ledger.collections_being_deleted():
             if name not in self._in_work:
-                with self._at_work_on(name):
+                async with self._turn(name):
                     await self._erase(name, model, digest)
         for intent in await self._ledger.open_intents():
             if intent.document not in self._in_work:
-                with self._at_work_on(intent.document):
+                async with self._turn(intent.document):
                     await self._undo_or_sweep(intent)
 
     async def start(self) -> None:
@@ -156,16 +158,20 @@ class Ingester:
             except GannetError as error:
                 _log.warning("recovery postponed", reason=error.reason, message=error.message)
 
-    @contextlib.contextmanager
-    def _at_work_on(self, name: DocumentName | CollectionName) -> Generator[None]:
-        """Keep `recover` and every other call away from what this call is changing; raises Conflict if one is at it."""
-        if name in self._in_work:
-            raise Conflict(f"{name} is being written by another call", field="name")
-        self._in_work.add(name)
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: DocumentName | CollectionName) -> AsyncGenerator[None]:
+        """Wait until no other call changes `name`, and keep them and `recover` away meanwhile.
+
+        A client whose stream broke sends its documents again while the broken stream's are still being undone.
+        """
+        while (busy := self._in_work.get(name)) is not None:
+            await busy.wait()
+        done = self._in_work[name] = asyncio.Event()
         try:
             yield
         finally:
-            self._in_work.discard(name)
+            del self._in_work[name]
+            done.set()
 
     async def _write(
         self, collection: Collection, upload: Upload, text: str, revision: int, fingerprint: str
