@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from gannet_service import telemetry
-from gannet_service.config import ServiceConfig
+from gannet_service.config import EXIT_CONFIG, ServiceConfig
 from gannet_service.health import Health
 from gannet_service.interceptor import Authenticate, ServerInterceptor
 
@@ -28,9 +29,17 @@ Hook = Callable[[], Awaitable[None]]
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("serve")
 
 
+class PortTaken(OSError):
+    """The address to listen on cannot be had."""
+
+
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a service's main coroutine to its end."""
-    asyncio.run(main())
+    """Run a service's main coroutine to its end; a taken port is one line and exit code 2, like any unusable setting."""
+    try:
+        asyncio.run(main())
+    except PortTaken as error:
+        print(f"config: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        raise SystemExit(EXIT_CONFIG) from None
 
 
 async def serve(
@@ -59,7 +68,7 @@ async def serve(
         close: run in order after the last call has ended.
 
     Raises:
-        OSError: the port is taken.
+        PortTaken: the port is taken.
         ExceptionGroup: a background task failed; the server was stopped in order first.
     """
     interceptor = ServerInterceptor(
@@ -122,7 +131,7 @@ def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:
     try:
         return server.add_insecure_port(f"{config.host}:{config.port}")
     except RuntimeError as error:
-        raise OSError(f"cannot listen on {config.host}:{config.port}: is another process using the port?") from error
+        raise PortTaken(f"cannot listen on {config.host}:{config.port}: is another process using the port?") from error
 
 
 def _options(config: ServiceConfig) -> list[tuple[str, int]]:
