@@ -89,7 +89,9 @@ class Retriever:
                 timeout=timeout_s,
             )
         points = (await ask(request)).points
-        return [Candidate.of(point.payload or {}, point.score) for point in points]
+        found = [Candidate.of(point.payload or {}, point.score) for point in points]
+        # Reciprocal ranks tie often (first of one stage, first of the other), and Qdrant breaks ties by where points happen to lie.
+        return sorted(found, key=lambda candidate: (-candidate.score, candidate.document, candidate.ordinal))
 
 
 def _visible(snapshot: Snapshot) -> models.Filter:
