@@ -173,7 +173,7 @@ def main() -> int:
     archives = {squad: arguments.data / "squad_nqg.tar.gz", medquad: arguments.data / "medquad.tar.gz"}
     absent = [str(archive) for archive in archives.values() if not archive.is_file()]
     if absent:
-        print(f"calibrate_answers: needs {' and '.join(absent)}; nothing was measured", file=sys.stderr)  # noqa: T201 - a script
+        print(f"calibrate_answers: needs {' and '.join(absent)}; nothing was measured", file=sys.stderr)
         return 2
     config = GeneratorConfig()
     built = ensure_built(load_manifest().entry(config.model), config.precision or None, arguments.models_dir)
@@ -188,7 +188,7 @@ def main() -> int:
     results = ROOT / "bench-results" / f"answer-threshold-{arguments.split}.md"
     results.parent.mkdir(exist_ok=True)
     results.write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))  # noqa: T201 - a script
+    print("\n".join(lines))
     return 0
 
 

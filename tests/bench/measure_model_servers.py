@@ -35,7 +35,7 @@ async def measure(name: str, call: Callable[[], Awaitable[str]]) -> None:
         await call()
         times_ms.append((time.perf_counter() - started) * 1e3)
     p95_ms = statistics.quantiles(times_ms, n=20)[-1]
-    print(f"{name} ({note}): p50 {statistics.median(times_ms):.2f} ms, p95 {p95_ms:.2f} ms")  # noqa: T201 - a script
+    print(f"{name} ({note}): p50 {statistics.median(times_ms):.2f} ms, p95 {p95_ms:.2f} ms")
 
 
 async def main() -> None:

@@ -20,7 +20,8 @@ OURS = "gannet-"
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
-names = [m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + ".") if "__main__" not in m.name and ".migrations" not in m.name]
+found = pkgutil.walk_packages(package.__path__, package.__name__ + ".")
+names = [m.name for m in found if "__main__" not in m.name and ".migrations" not in m.name]
 for name in names:
     importlib.import_module(name)
 print(len(names) + 1)
@@ -60,7 +61,11 @@ def requirements(name: str, known: dict[str, tuple[Path, dict[str, Any]]]) -> tu
 
 def constraints(folder: Path) -> Path:
     """The pinned versions without their hashes: our wheels have none."""
-    lines = [line.split(" \\")[0] for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if re.match(r"\w", line)]
+    lines = [
+        line.split(" \\")[0]
+        for line in (ROOT / "requirements-dev.lock").read_text().splitlines()
+        if re.match(r"\w", line)
+    ]
     path = folder / "constraints.txt"
     path.write_text("\n".join(lines) + "\n")
     return path
@@ -68,7 +73,9 @@ def constraints(folder: Path) -> Path:
 
 def run(*command: object) -> str:
     """Run a command; on failure say what it said."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=tempfile.gettempdir(), check=False)
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, cwd=tempfile.gettempdir(), check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -81,10 +88,20 @@ def main() -> None:
         folder = Path(name)
         wheels: dict[str, Path] = {}
         for package, (path, _) in known.items():
-            run(BIN / "uv", "build", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder / package, path)
+            run(
+                BIN / "uv",
+                "build",
+                "--wheel",
+                "--no-build-isolation",
+                "--python",
+                sys.executable,
+                "--out-dir",
+                folder / package,
+                path,
+            )
             wheels[package] = next((folder / package).glob("*.whl"))
         pins = constraints(folder)
-        for package, (path, _) in known.items():
+        for package in known:
             ours, third = requirements(package, known)
             environment = folder / "environments" / package
             python = environment / "bin" / "python"
