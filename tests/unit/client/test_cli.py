@@ -199,6 +199,26 @@ async def test_json_error_is_one_value_on_stderr(cli):
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "\udcff"),
+        ("--api-key", "a\nb", "status"),
+        ("--timeout", "0", "status"),
+        ("search",),
+        ("--home", "/proc/none", "up"),
+        ("ingest", "none"),
+    ],
+)
+async def test_mistake_exits_2_without_a_traceback(cli, arguments):
+    """What the user has to change is said in a few words."""
+    result = await cli(*arguments)
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
     "target, given, expected",
     [
         (None, None, "gnt_home"),

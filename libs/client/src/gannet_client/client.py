@@ -52,6 +52,9 @@ class GannetClient:
             tls: `grpc.ssl_channel_credentials(...)`; None talks in the clear, which is meant for loopback.
             timeout_s: deadline of a call that is given none.
             retry: how calls are repeated.
+
+        Raises:
+            InvalidInput: the API key cannot be sent.
         """
         self._transport = Transport(target, api_key=api_key, credentials=tls, retry=retry or RetryPolicy())
         self._timeout_s = timeout_s

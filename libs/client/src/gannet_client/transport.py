@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import grpc
 
-from gannet_client.errors import GannetError, Overloaded, Unavailable, from_rpc_error
+from gannet_client.errors import GannetError, InvalidInput, Overloaded, Unavailable, from_rpc_error
 
 MESSAGE_BYTES_MAX = 64 << 20
 
@@ -73,6 +73,9 @@ class Transport:
         credentials: grpc.ChannelCredentials | None,
         retry: RetryPolicy,
     ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            # grpc would fail on every call, without saying why.
+            raise InvalidInput("api_key: only printable ASCII characters can be sent")
         self.channel: grpc.aio.Channel = (
             grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
             if credentials is None

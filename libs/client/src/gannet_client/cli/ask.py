@@ -78,7 +78,7 @@ async def write_answer(
             case Cited():
                 _write(text.citation(event.citation), style="cyan")
             case Warned():
-                session.progress.print(f"[yellow]warning:[/] {event.warning.message}")
+                session.tell("warning", event.warning.message, style="yellow")
             case Completed():
                 finish_reason = event.finish_reason
             case _:

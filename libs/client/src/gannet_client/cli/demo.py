@@ -20,6 +20,7 @@ from gannet_client.local.home import StackFailed
 
 COLLECTION = "python-docs"
 QUESTION = "What is the purpose of the with statement?"
+NEXT_QUESTION = "When is the finally clause executed?"
 ANY_FREE_PORT = 0
 
 
@@ -39,7 +40,7 @@ def demo(context: typer.Context) -> None:
             async with local_stack(options, ANY_FREE_PORT) as stack:
                 client = GannetClient(stack.target, api_key=home.api_key(), timeout_s=options.timeout_s)
                 async with client:
-                    await _show(client, folder)
+                    await show(client, folder)
         except GannetError as error:
             raise StackFailed(f"{error.message} ({error.reason}); the logs are in {home.logs}") from error
         _what_next(options)
@@ -47,7 +48,12 @@ def demo(context: typer.Context) -> None:
     session.execute(context, run)
 
 
-async def _show(client: GannetClient, folder: Path) -> None:
+async def show(client: GannetClient, folder: Path) -> None:
+    """Ingest `folder`, ask, and check every quote.
+
+    Raises:
+        StackFailed: something is not as it should be.
+    """
     session.results.print(f"[bold]3[/] ingesting into collection {COLLECTION!r}")
     report = Report()
     await ensure_collection(client, COLLECTION)
@@ -89,13 +95,13 @@ Authentication was on. The API key is {options.home.api_key()}
 
 What to try next:
   {program} --home {home} up                 # the same stack until Ctrl-C; then, in another terminal:
-  {program} --home {home} ask "How does a generator end?" -c {COLLECTION}
+  {program} --home {home} ask "{NEXT_QUESTION}" -c {COLLECTION}
   {program} --home {home} ingest PATH -c mine && {program} --home {home} search "anything" -c mine
 
 From Python:
   from gannet_client import GannetClient
   async with GannetClient(api_key="gnt_...") as client:
-      answer = await client.answer("{COLLECTION}", "How does a generator end?")
+      answer = await client.answer("{COLLECTION}", "{NEXT_QUESTION}")
 """,
         highlight=False,
     )

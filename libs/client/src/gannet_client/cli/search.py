@@ -41,7 +41,7 @@ def search(
             session.emit(result)
             return
         for skipped in result.degraded:
-            session.progress.print(f"[yellow]degraded:[/] without {skipped.stage} ({skipped.reason})")
+            session.tell("degraded", f"without {skipped.stage} ({skipped.reason})", style="yellow")
         session.results.print(passage_table(result.passages), soft_wrap=False)
         session.progress.print(
             f"{len(result.passages)} passages in {result.timings.total_us / 1000:.0f} ms", style="dim"

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from gannet_client.client import DEFAULT_TARGET, GannetClient
 from gannet_client.errors import GannetError, InvalidInput, Unauthenticated, Unavailable
@@ -94,7 +95,9 @@ def execute(context: typer.Context, command: Callable[[Options], Coroutine[Any, 
         asyncio.run(command(options))
     except GannetError as error:
         code, message = explain(error, options)
-    except (UserMistake, FileNotFoundError) as error:
+    except UnicodeEncodeError:
+        code, message = ExitCode.MISTAKE, "an argument is not valid UTF-8"
+    except (UserMistake, OSError) as error:
         code, message = ExitCode.MISTAKE, str(error)
     except StackFailed as error:
         code, message = ExitCode.REFUSED, str(error)
@@ -107,7 +110,7 @@ def execute(context: typer.Context, command: Callable[[Options], Coroutine[Any, 
     if options.as_json:
         progress.out(json.dumps({"error": message, "exit_code": int(code)}))
     else:
-        progress.print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
+        tell("error", message, style="bold red")
     raise typer.Exit(code)
 
 
@@ -154,5 +157,6 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
-def _escaped(text: str) -> str:
-    return printable(text).replace("[", "\\[")
+def tell(what: str, message: str, *, style: str) -> None:
+    """Write a line to stderr for the user to read."""
+    progress.print(Text.assemble((f"{what}: ", style), printable(message)), soft_wrap=True)

@@ -64,11 +64,11 @@ async def local_stack(options: Options, port: int) -> AsyncGenerator[Stack]:
         for stack in stacks if signals > 1 else []:
             stack.kill()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
     home = options.home
     with home.locked():
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, on_signal)
         home.ensure_api_key()
         plans = plan_stack(home, port, config.qdrant_url())
         await build_models(home)
