@@ -45,7 +45,7 @@ def model_servers(start_service: StartService, models_dir: Path) -> dict[str, Se
 def start_gateway(
     start_service: StartService, model_servers: dict[str, Service], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Stack]:
-    """Starts a gateway with a vector store of its own and two tenants; settings replace the defaults."""
+    """Starts a gateway with a vector store of its own and two tenants; settings replace the defaults, None leaves one out."""
 
     def start(**settings: object) -> Stack:
         folder = tmp_path_factory.mktemp("gateway")
@@ -62,7 +62,11 @@ def start_gateway(
             "document_bytes_max": 1 << 20,
             "metrics_port": metrics_port,
         }
-        environment = {f"GANNET_GATEWAY_{name.upper()}": value for name, value in (defaults | settings).items()}
+        environment = {
+            f"GANNET_GATEWAY_{name.upper()}": value
+            for name, value in (defaults | settings).items()
+            if value is not None
+        }
         gateway = start_service("gannet_gateway", environment)
         return Stack(gateway, model_servers["embedder"], edge, metrics_port)
 

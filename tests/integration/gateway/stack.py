@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
+from integration.conftest import Service
 
 from gannet.gateway.v1 import (
     answer_pb2,
@@ -146,6 +147,14 @@ async def refusal(call: Any) -> GannetError:
     except grpc.aio.AioRpcError as error:
         return from_rpc_error(error)
     raise AssertionError("the call was not refused")
+
+
+def log_line(service: Service, **fields: str) -> dict[str, Any]:
+    """The next line that `service` logs with these fields; lines before it are passed over."""
+    while True:
+        line = service.wait_for(fields["event"])
+        if fields.items() <= line.items():
+            return line
 
 
 def struct(**fields: Any) -> Struct:
