@@ -70,6 +70,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _admit(self, method: str, metadata: dict[str, str]) -> None:
         self._state.calls.append((method, metadata))
+        self._state.on_call(method)
         if metadata.get("authorization") != f"Bearer {API_KEY}":
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "unknown API key")
         if self._state.faults[method]:
@@ -154,6 +155,9 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                         return
                     self._index(collection, start, content, request.end.sha256, seen=seen, reply=reply)
                     yield reply
+                    if self._state.end_after_indexed:
+                        self._state.end_after_indexed -= 1
+                        return
 
     def _index(self, collection, start, content, sha256, *, seen, reply) -> None:
         try:
@@ -161,6 +165,8 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                 raise self._state.document_faults[start.document_id].popleft()
             reply.indexed.CopyFrom(store(collection, start, content, sha256, seen))
         except Refused as refused:
+            if refused.code is grpc.StatusCode.CANCELLED:
+                raise
             reply.error.CopyFrom(refused.status)
 
     async def GetDocument(self, request, context):
@@ -248,6 +254,8 @@ class Answers(answer_pb2_grpc.AnswerServiceServicer):
         reason = answer_pb2.FINISH_REASON_STOP if text else answer_pb2.FINISH_REASON_NO_ANSWER
         completed = answer_pb2.Completed(text=text, citations=citations, finish_reason=reason)
         events.append(answer_pb2.AnswerEvent(completed=completed))
+        if self._state.truncated_answers:
+            events.pop()
         for seq, event in enumerate(events):
             event.seq, event.answer_id = seq, "a1"
             yield event

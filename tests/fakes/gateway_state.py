@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -50,7 +51,11 @@ class State:
     drop_after_received: int = 0  # uploads that end with UNAVAILABLE right after a document's bytes arrived
     deadly: set[str] = field(default_factory=set)  # documents that end every upload like that
     drain_after_indexed: int = 0  # uploads that drain after their first indexed document
+    # What a document is refused with; CANCELLED is a server that dies of it instead.
     document_faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
+    end_after_indexed: int = 0  # uploads that the server ends, with OK, after their first document
+    truncated_answers: bool = False  # answer streams that end before their last event
+    on_call: Callable[[str], None] = lambda _method: None
     silent_uploads: bool = False  # acknowledge nothing
     answer_fault_after_delta: Refused | None = None
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)

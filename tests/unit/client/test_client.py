@@ -21,6 +21,7 @@ from gannet_client import (
     RetryPolicy,
     SearchMode,
     SearchOptions,
+    ServerError,
     ServingStatus,
     Started,
     Unauthenticated,
@@ -165,6 +166,13 @@ async def test_stream_answer_unavailable_after_first_event_raises(filled, state)
     with pytest.raises(Unavailable):
         await drain(filled.stream_answer("docs", "gannets"), seen)
     assert [type(event) for event in seen] == [Started, Retrieved, Heartbeat, Delta]
+
+
+async def test_stream_answer_without_its_last_event_raises(filled, state):
+    """A stream that just ends is not taken for a whole answer."""
+    state.truncated_answers = True
+    with pytest.raises(ServerError, match="without the answer's last event"):
+        await drain(filled.stream_answer("docs", "gannets"), [])
 
 
 async def test_answer_no_common_word_has_no_answer(filled):

@@ -82,6 +82,8 @@ async def test_stack_all_serving_is_described_and_stopped_at_the_end(home):
             assert [service["pid"] for service in described["services"].values()] == pids
             assert home.running_target() == described["target"] == stack.target
             assert all(map(is_running, pids))
+            # A Ctrl-C at the terminal is not for them.
+            assert [os.getsid(pid) for pid in pids] == pids
     assert not any(map(is_running, pids))
     assert home.running_target() is None
 

@@ -100,8 +100,9 @@ async def test_upload_document_refused_for_now_is_sent_again(client, state, docs
 
 
 async def test_upload_document_refused_many_times_keeps_its_place(client, state, docs):
-    """However often a document is refused for now, it gets a final word."""
+    """However often a document is refused for now, and even if a server dies then, it gets a final word."""
     state.document_faults["d001"] += [Refused(grpc.StatusCode.UNAVAILABLE, "embedder down")] * 12
+    state.document_faults["d001"].append(Refused(grpc.StatusCode.CANCELLED, "dies"))
     retry = RetryPolicy(attempts_max=20, pause_initial_s=0.001, pause_max_s=0.001)
     acks = [ack async for ack in client.upload("docs", inputs(3), retry=retry)]
 
@@ -182,6 +183,26 @@ async def test_upload_slow_source_survives_a_broken_stream(client, state, docs):
         acks.append(ack.document_id)
         broken.set()
     assert acks == ["d000", "d001"]
+
+
+async def test_upload_server_ends_early_is_resumed(client, state, docs):
+    """A stream that the server ends while there is more to come is not the end of the upload."""
+    state.end_after_indexed = 1
+    uploads = []
+    opened_again = asyncio.Event()
+
+    def on_call(method: str) -> None:
+        uploads.append(method)
+        if uploads.count("UploadDocuments") == 2:
+            opened_again.set()
+
+    async def source():
+        yield inputs(2)[0]
+        await opened_again.wait()
+        yield inputs(2)[1]
+
+    state.on_call = on_call
+    assert [ack.document_id async for ack in client.upload("docs", source())] == ["d000", "d001"]
 
 
 async def test_upload_source_fails_raises_its_error(client, docs):
