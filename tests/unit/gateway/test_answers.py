@@ -22,7 +22,10 @@ from gannet_gateway.answers.answer import (
     Retrieved,
     Started,
 )
+from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.clients import Cited, Done, Said
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
 from gannet_gateway.vectors.retriever import Fusion
 from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, GannetError, InvalidInput, Overloaded
@@ -317,3 +320,17 @@ def test_sentences_max_over_the_limit_is_refused(value: int):
     """The limits are named."""
     with pytest.raises(InvalidInput, match=f"sentences_max: {value}; the limits are 1 to 50"):
         wire.check_sentences_max(value)
+
+
+async def test_answer_rpcs_number_their_events_and_agree(ledger: Ledger):
+    """`seq` counts from 0 without gaps under one id; the unary answer holds what the stream said."""
+    pieces = [Said(text="č"), Cited(start_byte=0, end_byte=2, sources=((1, 6, 8),), score=2.5), done()]
+    servicer = AnswerServicer(ledger, Answerer(Search(), Behaviour(pieces), heartbeat_s=60), GatewayConfig())
+    request = answer_pb2.AnswerRequest(parent="tenants/-/collections/docs", query="why?")
+    events = [event async for event in servicer.StreamAnswer(request, None)]
+    assert [event.seq for event in events] == [0, 1, 2, 3, 4]
+    assert len({event.answer_id for event in events}) == 1
+    whole = await servicer.Answer(request, None)
+    assert whole.completed.text == "č"
+    assert list(whole.passages) == list(events[1].retrieved.passages)
+    assert list(whole.completed.citations) == [events[3].citation]
