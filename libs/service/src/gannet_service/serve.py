@@ -106,17 +106,24 @@ async def serve(
             for task in running:
                 task.cancel()
     finally:
-        interceptor.draining = True
-        # New calls are refused in words meanwhile. `server.stop` alone left some of them hanging for the whole grace, and waited
-        # for watchers of the health service, who never leave.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(config.grace_s):
-                await interceptor.idle()
-        await server.stop(LAST_WORDS_S)
+        await _stop(server, interceptor, config.grace_s)
         for release in close:
             await release()
         _log.info("stopped")
         telemetry.flush()
+
+
+async def _stop(server: grpc.aio.Server, interceptor: ServerInterceptor, grace_s: float) -> None:
+    """Let calls in work end, at most `grace_s` long.
+
+    New calls are refused in words meanwhile. `server.stop` alone left some of them hanging for the whole grace, and waited for
+    watchers of the health service, who never leave.
+    """
+    interceptor.draining = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await interceptor.idle()
+    await server.stop(LAST_WORDS_S)
 
 
 async def _become_ready(health: Health, warm: Hook | None, service_names: Sequence[str]) -> None:
