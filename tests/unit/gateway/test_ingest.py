@@ -303,6 +303,13 @@ async def test_recover_leaves_writes_in_work_alone(ingester: Ingester, embedder:
     assert await state.read() == {"revision": 2, "passages": {("a.md", 2)}, "texts": [b"New."], "intents": []}
 
 
+async def test_index_after_an_undo_that_failed_undoes_it_first(ingester: Ingester, ledger: Ledger, state: State):
+    """A store that was down for a moment must not lock a document until the next recovery."""
+    await ledger.begin_write(NAME)
+    assert (await ingester.index(RECORD, upload("New."))).document.revision == 1
+    assert await state.read() == {"revision": 1, "passages": {("a.md", 1)}, "texts": [b"New."], "intents": []}
+
+
 async def test_index_while_the_document_is_written_waits_for_its_turn(
     ingester: Ingester, embedder: FakeEmbedder, state: State
 ):

@@ -195,6 +195,15 @@ def test_split_of_what_cannot_be_quoted_leaves_it_out(markup):
         assert texts(f"{before}\n\n{markup}\n\n{after}") == [before, after]
 
 
+def test_split_sentence_that_code_interrupts_is_not_quoted():
+    """Its second half is no sentence; a paragraph after code that begins one is."""
+    passage = (
+        "The statements ::\n\n   yield x\n\nare equivalent to the expression statement.\n\nIt dives deep into water."
+    )
+    assert texts(passage) == ["It dives deep into water."]
+    assert texts("Like so::\n\n   yield x\n\nIt dives deep into water.") == ["It dives deep into water."]
+
+
 def test_split_of_a_literal_block_resumes_at_the_dedent():
     """What stands further in after "::" is literal, however much it reads like prose."""
     passage = "Do it like this::\n\n   The gannet dives deep.\n\n     Deeper it goes.\n\nThen it comes up again."

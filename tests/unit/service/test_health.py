@@ -43,6 +43,18 @@ async def test_required_dependency_down_makes_every_service_not_serving():
     assert await status(checked, "dependency:ledger") == SERVING
 
 
+async def test_list_names_every_entry_and_its_state():
+    """What `gannet status` shows comes in one call."""
+    checked = Health(("a.B",), optional={"reranker": Dependency(up=False).probe})
+    await checked.ready()
+    entries = (await checked.servicer.List(None, None)).statuses
+    assert {name: entry.status for name, entry in entries.items()} == {
+        "": SERVING,
+        "a.B": SERVING,
+        "dependency:reranker": NOT_SERVING,
+    }
+
+
 async def test_optional_dependency_down_leaves_services_serving():
     """A search without reranker is a search."""
     checked = Health(("a.B",), optional={"reranker": Dependency(up=False).probe})

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc
 import structlog
@@ -19,7 +20,20 @@ Probe = Callable[[], Awaitable[None]]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+# The published stubs are older than the message.
+_HEALTH_LIST: Any = vars(health_pb2)["HealthListResponse"]
+
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("health")
+
+
+class _Servicer(HealthServicer):
+    """The standard servicer with List, which its asyncio edition leaves out."""
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """Every entry and its state."""
+        del request, context
+        statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._server_status.items()}
+        return _HEALTH_LIST(statuses=statuses)
 
 
 class Health:
@@ -36,7 +50,7 @@ class Health:
         required: Mapping[str, Probe] | None = None,
         optional: Mapping[str, Probe] | None = None,
     ) -> None:
-        self.servicer = HealthServicer()
+        self.servicer = _Servicer()
         self._services = ("", *services)
         self._required = dict(required or {})
         self._probes = {**self._required, **(optional or {})}

@@ -18,7 +18,16 @@ Every process reads environment variables, and under them a TOML file if it is s
 `[gateway]`, `[embedder]` and so on, with the names of the first column in lower case without their prefix). A name that no setting
 has is refused with the nearest one that exists. `--check-config` only checks, `--print-config` prints the values in force with
 secrets masked. `gannet up` passes its own environment on to every process that it starts, so `GANNET_GATEWAY_RERANK_DEPTH=40 gannet up`
-works; what it sets itself (addresses, folders) it says in `gannet up --help`.
+works. What it sets itself: addresses, ports, folders, the bootstrap key and `EXIT_WITH_PARENT`.
+
+## Command line and SDK
+
+| variable | default | what it is |
+|---|---|---|
+| `GANNET_HOME` | `~/.gannet` | Folder of `gannet up`: data, models, logs, the API key. Also `--home`. |
+| `GANNET_TARGET` | what `gannet up` serves, else `127.0.0.1:7700` | The gateway that commands talk to. Also `--target`. |
+| `GANNET_API_KEY` | the key in `GANNET_HOME`, for loopback targets only | Also `--api-key`. |
+| `QDRANT_URL` | – | A Qdrant server to use; `gannet up` then starts no embedded one. |
 """
 
 

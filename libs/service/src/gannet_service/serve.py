@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -76,19 +77,16 @@ async def serve(
         concurrent_rpcs_max=config.concurrent_rpcs_max,
         authenticate=authenticate,
     )
-    server = grpc.aio.server(interceptors=[interceptor], options=_options(config))
-    for register in add:
-        register(server)
-    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
-    reflection.enable_server_reflection([*service_names, HEALTH_SERVICE, reflection.SERVICE_NAME], server)
     await health.start()
-    port = _bind(server, config)
-    await server.start()
-    _log.info("listening", host=config.host, port=port, pid=os.getpid())
+    server = await _start(
+        config,
+        interceptor,
+        [*add, partial(health_pb2_grpc.add_HealthServicer_to_server, health.servicer)],
+        service_names,
+    )
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(coroutine()) for coroutine in background]
@@ -132,6 +130,19 @@ async def _become_ready(health: Health, warm: Hook | None, service_names: Sequen
     await health.ready()
     _log.info("serving", services=list(service_names))
     await health.watch()
+
+
+async def _start(
+    config: ServiceConfig, interceptor: ServerInterceptor, add: Sequence[AddToServer], service_names: Sequence[str]
+) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[interceptor], options=_options(config))
+    for register in add:
+        register(server)
+    reflection.enable_server_reflection([*service_names, HEALTH_SERVICE, reflection.SERVICE_NAME], server)
+    port = _bind(server, config)
+    await server.start()
+    _log.info("listening", host=config.host, port=port, pid=os.getpid())
+    return server
 
 
 def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:

@@ -54,6 +54,7 @@ class _Block:
     indent: int
     lines: int
     item: bool
+    continues: bool
 
 
 def prose(text: str) -> Iterator[tuple[int, int]]:
@@ -69,11 +70,13 @@ def prose(text: str) -> Iterator[tuple[int, int]]:
     lines = list(_lines(text))
     block: _Block | None = None
     literal_indent: int | None = None
+    after_code = False
     at = 0
     while at < len(lines):
         line = lines[at]
         if literal_indent is not None and line.text:
             # The paragraph before ended in "::", so what stands further in is literal.
+            after_code = lines[at].indent > literal_indent
             at = _indented_end(lines, at, literal_indent)
             literal_indent = None
             continue
@@ -82,7 +85,8 @@ def prose(text: str) -> Iterator[tuple[int, int]]:
             if block is not None and _starts_anew(line, block, text):
                 yield from _closed(block, text)
                 block = None
-            block = _extended(block, line)
+            block = _extended(block, line, after_code=after_code)
+            after_code = False
             at += 1
             continue
         if block is not None:
@@ -105,7 +109,7 @@ def _lines(text: str) -> Iterator[_Line]:
         start += len(raw) + 1
 
 
-def _extended(block: _Block | None, line: _Line) -> _Block:
+def _extended(block: _Block | None, line: _Line, *, after_code: bool) -> _Block:
     """The block with the line, or a new one that the line begins."""
     if block is not None:
         block.end = line.end
@@ -113,7 +117,15 @@ def _extended(block: _Block | None, line: _Line) -> _Block:
         return block
     marker = _LIST_MARKER.match(line.text)
     width = marker.end() if marker else 0
-    return _Block(start=line.start + width, end=line.end, indent=line.indent + width, lines=1, item=marker is not None)
+    return _Block(
+        start=line.start + width,
+        end=line.end,
+        indent=line.indent + width,
+        lines=1,
+        item=marker is not None,
+        # "The statements … <code> … are equivalent to": the rest of a sentence that code stands in the middle of.
+        continues=after_code and line.text[0].islower(),
+    )
 
 
 def _starts_anew(line: _Line, block: _Block, text: str) -> bool:
@@ -125,7 +137,7 @@ def _starts_anew(line: _Line, block: _Block, text: str) -> bool:
 
 def _closed(block: _Block, text: str) -> Iterator[tuple[int, int]]:
     prose_like = block.item or block.indent < _INDENT_OF_CODE or _ENDS_LIKE_PROSE.search(text, block.start, block.end)
-    if prose_like:
+    if prose_like and not block.continues:
         yield block.start, block.end
 
 

@@ -25,6 +25,7 @@ from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
 from gannet_service.errors import (
     AlreadyExists,
+    Conflict,
     DeadlineTooShort,
     DependencyUnavailable,
     GannetError,
@@ -91,7 +92,7 @@ class Ingester:
             return Indexed(document=await self._replace(collection, upload, text, fingerprint), unchanged=False)
 
     async def _replace(self, collection: Collection, upload: Upload, text: str, fingerprint: str) -> Document:
-        revision = await self._ledger.begin_write(upload.name, create_only=upload.create_only)
+        revision = await self._claim(upload)
         intent = Intent(document=upload.name, revision=revision)
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -104,6 +105,14 @@ class Ingester:
             raise
         await self._settle(intent)
         return document
+
+    async def _claim(self, upload: Upload) -> int:
+        try:
+            return await self._ledger.begin_write(upload.name, create_only=upload.create_only)
+        except Conflict:
+            # Nobody else is at it, this is our turn: the claim is that of a write whose undo failed when a store was down.
+            await self._undo_or_sweep(Intent(document=upload.name, revision=0))
+            return await self._ledger.begin_write(upload.name, create_only=upload.create_only)
 
     async def delete(self, name: DocumentName, etag: str) -> None:
         """Remove a document; raises NotFound, Conflict. Readers stop seeing it before its rows are gone for good."""
