@@ -40,8 +40,9 @@ CONFIGURATIONS = {
     "dense": SearchOptions(mode=SearchMode.DENSE, rerank=False, top_k=PASSAGES),
     "bm25": SearchOptions(mode=SearchMode.SPARSE, rerank=False, top_k=PASSAGES),
     "hybrid": SearchOptions(rerank=False, top_k=PASSAGES),
-    # The reranker permutes the default depth; recall@100 is then the first stage's and is not measured again.
-    "hybrid + rerank": SearchOptions(rerank=True, top_k=10),
+    # The reranker permutes the default depth of 20 passages; recall@100 is the first stage's and is not measured again. Fewer
+    # passages would be fewer than ten documents, since several may be of one.
+    "hybrid + rerank": SearchOptions(rerank=True, top_k=20),
 }
 
 

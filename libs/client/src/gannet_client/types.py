@@ -288,7 +288,7 @@ class Collection:
     chunk_size: int
     chunk_overlap: int
     language: str
-    rerank: bool
+    rerank: bool | None
     embedding_model: str
     embedding_model_digest: str
     document_count: int

@@ -183,7 +183,7 @@ def collection(message: collections_pb2.Collection) -> types.Collection:
         chunk_size=message.chunk_size,
         chunk_overlap=message.chunk_overlap,
         language=message.language,
-        rerank=message.rerank,
+        rerank=message.rerank if message.HasField("rerank") else None,
         embedding_model=message.embedding_model,
         embedding_model_digest=message.embedding_model_digest,
         document_count=message.document_count,

@@ -61,7 +61,7 @@ class GatewayConfig(ServiceConfig):
     rrf_k: int = Field(60, ge=1, le=1000, description="Reciprocal rank fusion's k, for searches that do not say.")
     dense_weight: float = Field(1.0, gt=0, le=100, description="Weight of the dense ranking in the fusion, likewise.")
     sparse_weight: float = Field(1.0, gt=0, le=100, description="Weight of the BM25 ranking in the fusion, likewise.")
-    rerank_default: bool = Field(True, description="Rerank searches of collections that do not say.")
+    rerank_default: bool = Field(True, description="Rerank where neither the call nor its collection says.")
     rerank_depth: int = Field(
         20, ge=1, le=200, description="Candidates that the reranker reads, for searches that do not say."
     )

@@ -83,7 +83,7 @@ def collection_table(collections: list[Collection]) -> Table:
             str(collection.document_count),
             collection.language,
             f"{collection.chunk_size} ({collection.chunk_overlap} shared)",
-            "yes" if collection.rerank else "no",
+            {True: "yes", False: "no", None: "default"}[collection.rerank],
             collection.embedding_model,
         )
     return table

@@ -54,7 +54,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             chunk_size=size,
             chunk_overlap=overlap,
             language=language,
-            rerank=wanted.rerank if wanted.HasField("rerank") else self._config.rerank_default,
+            rerank=wanted.rerank if wanted.HasField("rerank") else None,
             embedding_model=model.model,
             embedding_model_digest=model.digest,
             dim=model.dim,

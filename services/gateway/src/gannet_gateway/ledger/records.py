@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection and its settings; see collections.proto for units and bounds."""
+    """A collection and its settings; see collections.proto for units and bounds. `rerank` is None where it leaves that to the server."""
 
     name: CollectionName
     chunk_size: int
     chunk_overlap: int
     language: str
-    rerank: bool
+    rerank: bool | None
     embedding_model: str
     embedding_model_digest: str
     dim: int

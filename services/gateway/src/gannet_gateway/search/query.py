@@ -69,8 +69,8 @@ class Query:
 
 
 def _rerank(options: Options, top_k: int, collection: Collection, config: GatewayConfig) -> Rerank | None:
-    enabled = collection.rerank if options.rerank is None else options.rerank
-    if not enabled:
+    said = (options.rerank, collection.rerank, config.rerank_default)
+    if not next(choice for choice in said if choice is not None):
         return None
     if top_k > RERANK_DEPTH_MAX:
         if options.rerank:

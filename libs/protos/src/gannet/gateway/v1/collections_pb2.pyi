@@ -46,7 +46,9 @@ class Collection(_message.Message):
     language: _builtins.str
     """language names the stemmer and the stop words of BM25, ISO 639-1; empty means "en". Fixed once created."""
     rerank: _builtins.bool
-    """rerank is the policy for searches that do not say; absent means the server's default."""
+    """rerank is the policy for searches and answers that do not say; absent means the server's default, which may
+    change.
+    """
     embedding_model: _builtins.str
     """embedding_model is the model that its vectors are made with. Output only."""
     embedding_model_digest: _builtins.str

@@ -34,7 +34,7 @@ def upgrade() -> None:
         sa.Column("chunk_size", sa.Integer, nullable=False),
         sa.Column("chunk_overlap", sa.Integer, nullable=False),
         sa.Column("language", sa.String(8), nullable=False),
-        sa.Column("rerank", sa.Boolean, nullable=False),
+        sa.Column("rerank", sa.Boolean),
         sa.Column("embedding_model", sa.String(200), nullable=False),
         sa.Column("embedding_model_digest", sa.String(64), nullable=False),
         sa.Column("dim", sa.Integer, nullable=False),
