@@ -245,6 +245,7 @@ async def test_stream_of_a_search_that_fails_has_no_completed():
         ([Said(text="ab"), Cited(start_byte=0, end_byte=3, sources=((0, 0, 1),), score=0)], "bytes 0 to 3 of 2"),
         ([Said(text="č"), Cited(start_byte=1, end_byte=2, sources=((0, 0, 1),), score=0)], "bytes 1 to 2 of 2"),
         ([Said(text="a"), Cited(start_byte=0, end_byte=1, sources=(), score=0)], "bytes 0 to 1 of 1"),
+        ([Said(text="a"), Cited(start_byte=0, end_byte=1, sources=((-1, 0, 1),), score=0)], "source -1 of 2"),
         ([Said(text="a"), Cited(start_byte=0, end_byte=1, sources=((2, 0, 1),), score=0)], "source 2 of 2"),
         ([Said(text="a"), Cited(start_byte=0, end_byte=1, sources=((0, 0, 99),), score=0)], "outside of source 0"),
     ],

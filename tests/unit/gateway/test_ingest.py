@@ -345,6 +345,14 @@ async def test_delete_collection_with_a_write_in_work_is_refused(ingester: Inges
     await ingester.delete_collection(COLLECTION)
 
 
+async def test_delete_collection_after_an_undo_that_failed_succeeds(ingester: Ingester, ledger: Ledger):
+    """A claim that nobody is at is no writer."""
+    await ledger.begin_write(NAME)
+    await ingester.delete_collection(COLLECTION)
+    with pytest.raises(NotFound):
+        await ledger.collection(COLLECTION)
+
+
 async def test_delete_of_a_document_removes_everything(ingester: Ingester, state: State):
     """Record, passages, text; the second time it is not found; a new one begins at revision 1."""
     await ingester.index(RECORD, upload())

@@ -94,20 +94,11 @@ async def test_upload_of_the_same_id_twice_refuses_the_second():
     )
 
 
-async def test_upload_of_a_large_document_refuses_it_alone():
+@pytest.mark.parametrize("pieces", [[b"x" * 11], [b"x" * 10, b"y"], [b"x" * 10, b"y", b"z" * 10]])
+async def test_upload_of_a_large_document_refuses_it_alone(pieces: list[bytes]):
     """At the limit it is taken; one byte more is refused, and the limit named, however many pieces it comes in."""
-    large = [
-        start("a"),
-        b"x" * 10,
-        End(sha256=b""),
-        start("b"),
-        b"x" * 10,
-        b"x",
-        b"y" * 10,
-        End(sha256=b""),
-        *whole("c"),
-    ]
-    found = await acks(large)
+    whole_one = [start("a"), b"x" * 10, End(sha256=b"")]
+    found = await acks([*whole_one, start("b"), *pieces, End(sha256=b""), *whole("c")])
     assert outcomes(found) == [(0, Received), (0, Indexed), (1, InvalidInput), (2, Received), (2, Indexed)]
     assert found[2].outcome.message == "content: larger than document_bytes_max = 10 bytes"
 
