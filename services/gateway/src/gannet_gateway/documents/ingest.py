@@ -123,6 +123,8 @@ class Ingester:
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove a collection and all in it; raises NotFound, Conflict (a document of it is being written)."""
         collection = await self._ledger.collection_settings(name)
+        # Claims that a failed undo left behind are no writers; what is left after this is at work.
+        await self._settle_claims(name)
         async with self._turn(name):
             await self._ledger.begin_delete_collection(name)
             await self._erase(name, collection.embedding_model, collection.embedding_model_digest)
@@ -137,8 +139,13 @@ class Ingester:
             if name not in self._in_work:
                 async with self._turn(name):
                     await self._erase(name, model, digest)
+        await self._settle_claims()
+
+    async def _settle_claims(self, collection: CollectionName | None = None) -> None:
+        """Finish or undo the writes that nobody is at, of one collection or of all."""
         for intent in await self._ledger.open_intents():
-            if intent.document not in self._in_work:
+            wanted = collection in (None, intent.document.parent)
+            if wanted and intent.document not in self._in_work:
                 async with self._turn(intent.document):
                     await self._undo_or_sweep(intent)
 
