@@ -30,7 +30,7 @@ run: setup ## the whole stack on this machine until Ctrl-C
 test: setup-dev models ## all tests; sets up what is missing
 	$(BIN)/python -m pytest
 
-check: lint types imports docs-fresh packages test ## everything that CI runs
+check: lint types imports packages test ## everything that CI runs
 
 # ---- environment --------------------------------------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ lock: setup-dev ## resolve requirements*.in into requirements*.lock
 
 # ---- checks -------------------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types imports docs-fresh packages format protos config-docs mutations
+.PHONY: check lint types imports packages format protos config-docs mutations
 lint: setup-dev ## ruff: rules and format
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: ok"
 
@@ -70,9 +70,6 @@ types: setup-dev ## pyright, strict
 
 imports: setup-dev ## who may import whom
 	@$(BIN)/lint-imports
-
-docs-fresh: setup-dev ## docs/configuration.md equals the configuration classes
-	@diff -u docs/configuration.md <($(BIN)/python -m gannet_service.reference $(CONFIGS)) && echo "docs: fresh"
 
 packages: setup-dev ## install every package alone into an empty environment and import it
 	@$(BIN)/python tests/packaging/install_alone.py
