@@ -174,8 +174,8 @@ DURABILITY = (
         "recovery leaves writes in work alone",
         INGESTION,
         INGEST,
-        "            if intent.document not in self._in_work:\n                async with self._turn(intent.document):\n",
-        "            if True:\n                if True:\n",
+        " and intent.document not in self._in_work:\n                async with self._turn(intent.document):\n",
+        ":\n                if True:\n",
     ),
     _one(
         "writers of one document take turns",

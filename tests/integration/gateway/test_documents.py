@@ -111,7 +111,8 @@ async def test_documents_listed_in_pages_are_each_listed_once(client: Client, sc
 async def test_collection_settings_are_kept(client: Client, scratch: str):
     """As given, defaults filled in, the model named."""
     found = await client.collection(scratch)
-    assert (found.chunk_size, found.chunk_overlap, found.language, found.rerank) == (100, 0, "en", True)
+    assert (found.chunk_size, found.chunk_overlap, found.language) == (100, 0, "en")
+    assert not found.HasField("rerank")
     assert found.embedding_model
     assert len(found.embedding_model_digest) == 64
     assert (found.document_count, found.generation) == (0, 1)

@@ -84,6 +84,29 @@ class FakeIndex:
         self.points = {key: point for key, point in self.points.items() if condition(point)}
 
 
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Failing:
+    """A store whose one method fails, before or after it has done its work."""
+
+    def __init__(self, store: Any, method: str, error: BaseException, *, after: bool) -> None:
+        self._store, self._method, self._error, self._after = store, method, error, after
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._store, name)
+        if name != self._method:
+            return real
+
+        async def fail(*arguments: Any, **options: Any) -> None:
+            if self._after:
+                await real(*arguments, **options)
+            raise self._error
+
+        return fail
+
+
 def candidate(ordinal: int = 0, *, text: str = "text", start_byte: int = 0, score: float = 0.0) -> Candidate:
     """A passage that a search found."""
     return Candidate(

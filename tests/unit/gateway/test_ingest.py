@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.gateway.fakes import COLLECTION, FakeEmbedder, FakeIndex, collection_record
+from unit.gateway.fakes import COLLECTION, Crash, Failing, FakeEmbedder, FakeIndex, collection_record
 
 from gannet_gateway.blobs import Blobs
 from gannet_gateway.clients import EmbeddingModel
@@ -34,10 +34,6 @@ STEPS = [
 ]
 
 
-class Crash(BaseException):
-    """The process is gone."""
-
-
 def upload(content: str = "# A\n\nFirst text.", **fields: Any) -> Upload:
     """A document."""
     defaults = {"name": NAME, "mime_type": "text/markdown", "title": "", "metadata": {}, "create_only": False}
@@ -53,25 +49,6 @@ def ingester(ledger: Ledger, blobs: Blobs, embedder: FakeEmbedder, index: FakeIn
 def new_ingester(ledger: Any, blobs: Any, embedder: Any, index: Any, timeout_s: float = 30.0) -> Ingester:
     """An ingester as after a start."""
     return Ingester(ledger, blobs, embedder, index, timeout_s=timeout_s)
-
-
-class Failing:
-    """A store whose one method fails, before or after it has done its work."""
-
-    def __init__(self, store: Any, method: str, error: BaseException, *, after: bool) -> None:
-        self._store, self._method, self._error, self._after = store, method, error, after
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._store, name)
-        if name != self._method:
-            return real
-
-        async def fail(*arguments: Any, **options: Any) -> None:
-            if self._after:
-                await real(*arguments, **options)
-            raise self._error
-
-        return fail
 
 
 class State:
