@@ -90,7 +90,7 @@ async def connect() -> AsyncIterator[Callable[[Stack, str], Client]]:
 
     yield open_client
     for client in clients:
-        await client.channel.close()
+        await client.close()
 
 
 @pytest.fixture

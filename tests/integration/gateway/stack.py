@@ -1,7 +1,9 @@
 """A client of a real gateway that reads like the API, and the texts that the tests store."""
 
+import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,11 +55,19 @@ class Client:
 
     def __init__(self, address: str, key: str) -> None:
         self.channel = grpc.aio.insecure_channel(address)
+        # For streams that the server may end while they are written: grpc.aio then loses the status ("Internal error from Core").
+        self.blocking_channel = grpc.insecure_channel(address)
         self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
         self._collections = collections_pb2_grpc.CollectionServiceStub(self.channel)
         self._documents = documents_pb2_grpc.DocumentServiceStub(self.channel)
+        self._uploads = documents_pb2_grpc.DocumentServiceStub(self.blocking_channel)
         self._search = search_pb2_grpc.SearchServiceStub(self.channel)
         self._answers = answer_pb2_grpc.AnswerServiceStub(self.channel)
+
+    async def close(self) -> None:
+        """Close both channels."""
+        self.blocking_channel.close()
+        await self.channel.close()
 
     async def create(self, collection_id: str, **settings: Any) -> collections_pb2.Collection:
         """Make a collection."""
@@ -85,13 +95,12 @@ class Client:
     async def send(self, messages: Iterable[Any], parent: str = COLLECTION) -> list[Any]:
         """Upload messages after the header; the acknowledgements."""
 
-        async def requests() -> AsyncIterator[documents_pb2.UploadDocumentsRequest]:
-            yield documents_pb2.UploadDocumentsRequest(header=documents_pb2.UploadHeader(parent=parent))
-            for message in messages:
-                yield message
+        def upload() -> list[Any]:
+            header = documents_pb2.UploadDocumentsRequest(header=documents_pb2.UploadHeader(parent=parent))
+            requests = itertools.chain([header], messages)
+            return list(self._uploads.UploadDocuments(requests, metadata=self.metadata, timeout=TIMEOUT_S))
 
-        replies = self._documents.UploadDocuments(requests(), metadata=self.metadata, timeout=TIMEOUT_S)
-        return [reply async for reply in replies]
+        return await asyncio.to_thread(upload)
 
     async def upload(self, files: Iterable[tuple[str, File | str]], parent: str = COLLECTION) -> list[Any]:
         """Upload whole documents; their final acknowledgements in the order sent."""
@@ -144,7 +153,7 @@ async def refusal(call: Any) -> GannetError:
     """The error that a call ends in."""
     try:
         await call
-    except grpc.aio.AioRpcError as error:
+    except grpc.RpcError as error:
         return from_rpc_error(error)
     raise AssertionError("the call was not refused")
 

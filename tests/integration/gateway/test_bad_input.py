@@ -1,5 +1,6 @@
 """Bad input over the socket: a clear status that names field and limit; the process stays up and nothing stored changes."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -175,9 +176,9 @@ async def test_document_id_that_is_not_utf8_is_refused(client: Client):
     """Also in a stream, where the field's path is named."""
     start = UploadDocumentsRequest(start=DocumentStart(document_id="????")).SerializeToString()
     header = b"\x0a" + bytes([len(COLLECTION) + 2]) + b"\x0a" + bytes([len(COLLECTION)]) + COLLECTION.encode()
-    method = client.channel.stream_stream("/gannet.gateway.v1.DocumentService/UploadDocuments")
+    method = client.blocking_channel.stream_stream("/gannet.gateway.v1.DocumentService/UploadDocuments")
     stream = method(iter([header, start.replace(b"????", b"\xff\xff\xff\xff")]), metadata=client.metadata)
-    refused = await refusal(stream.read())
+    refused = await refusal(asyncio.to_thread(list, stream))
     assert (type(refused), refused.field) == (errors.InvalidInput, "start.document_id")
 
 
