@@ -10,9 +10,9 @@ from unit.gateway.fakes import COLLECTION
 
 from gannet.reranker.v1 import reranker_pb2
 from gannet_gateway import clients
-from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, ask
+from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, VectorsMissing, ask
 from gannet_gateway.vectors.points import GENERATION_NEVER, PassagePoint, Sparse
-from gannet_service.errors import DependencyUnavailable, NotFound
+from gannet_service.errors import DependencyUnavailable
 
 
 class Client:
@@ -96,10 +96,22 @@ async def test_check_version_of_an_old_server_is_refused(version: str):
         await index(Client(version)).check_version()
 
 
+async def test_deletes_from_a_store_that_was_wiped_have_nothing_to_do():
+    """Or a gateway with open claims would wait for ever at its start."""
+    client = Client()
+
+    async def fail(*_arguments: Any, **_options: Any) -> None:
+        raise grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    client.delete = fail
+    await index(client).delete_other_revisions("m", COLLECTION.document("a"), 3)
+    await index(client).delete_collection("m", COLLECTION)
+
+
 @pytest.mark.parametrize(
     "code, kind",
     [
-        (grpc.StatusCode.NOT_FOUND, NotFound),
+        (grpc.StatusCode.NOT_FOUND, VectorsMissing),
         (grpc.StatusCode.UNAVAILABLE, DependencyUnavailable),
         (grpc.StatusCode.INVALID_ARGUMENT, DependencyUnavailable),
     ],

@@ -9,7 +9,7 @@ from unit.gateway.fakes import COLLECTION
 from gannet_gateway.documents.ingest import Indexed, Upload
 from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start, UploadStream
 from gannet_gateway.ledger.records import Document
-from gannet_service.errors import AlreadyExists, InvalidInput, Overloaded
+from gannet_service.errors import AlreadyExists, InternalError, InvalidInput, Overloaded
 
 
 def document(upload: Upload) -> Document:
@@ -121,6 +121,19 @@ async def test_upload_that_fails_is_acknowledged_and_the_stream_goes_on():
 
     found = await acks(whole("a", "b"), index_document=fail_for_a)
     assert outcomes(found) == [(0, Received), (0, Overloaded), (1, Received), (1, Indexed)]
+
+
+async def test_upload_that_meets_a_full_disk_is_acknowledged_without_its_text():
+    """What nobody foresaw is one document's, too; the log has it, the caller is told nothing of the machine."""
+
+    async def fail_for_a(upload: Upload) -> Indexed:
+        if upload.name.document == "a":
+            raise OSError(28, "No space left on device")
+        return await index_at_once(upload)
+
+    found = await acks(whole("a", "b"), index_document=fail_for_a)
+    assert outcomes(found) == [(0, Received), (0, InternalError), (1, Received), (1, Indexed)]
+    assert "space" not in found[1].outcome.message
 
 
 @pytest.mark.parametrize(

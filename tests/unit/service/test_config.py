@@ -100,6 +100,12 @@ def test_unknown_name_in_the_file_is_refused_with_the_nearest(capsys: pytest.Cap
     )
 
 
+def test_unknown_table_in_the_file_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str], toml: Path):
+    """A misspelt table would be a configuration that nobody reads."""
+    toml.write_text("[gatewey]\nport = 1\n")
+    assert "unknown table [gatewey]; did you mean gateway?" in refused(capsys, "--config", str(toml))
+
+
 def test_tables_of_other_services_are_left_alone(toml: Path):
     """One file serves a whole stack."""
     toml.write_text("[tiny]\nport = 7\n[gateway]\nport = 8\nwhatever = 1\n")

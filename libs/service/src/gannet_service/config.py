@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 EXIT_CONFIG = 2
+# One file serves a whole stack; a misspelt table would be a configuration that nobody reads.
+TABLES = ("gateway", "embedder", "reranker", "generator", "edge")
 
 
 class ServiceConfig(BaseSettings):
@@ -111,6 +113,10 @@ class _Table(TomlConfigSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], service: str) -> None:
         super().__init__(settings_cls)
+        known = (*TABLES, service)
+        for name in self.toml_data:
+            if name not in known:
+                raise ValueError(f"unknown table [{name}]{_nearest(name, known)}")
         table: object = self.toml_data.get(service, {})
         if not isinstance(table, dict):
             raise ValueError(f"{service} is not a table; write [{service}] and its settings below")  # noqa: TRY004 - see load()

@@ -43,6 +43,7 @@ class Blobs:
 
     @staticmethod
     def _put(path: Path, text: bytes) -> None:
+        missing = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
@@ -53,11 +54,17 @@ class Blobs:
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
                 raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        # A name is durable once its folder is; a new folder's name once the folder above is.
+        for folder in {path.parent, *(new.parent for new in missing)}:
+            _fsync_folder(folder)
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _delete_others(live: Path) -> None:

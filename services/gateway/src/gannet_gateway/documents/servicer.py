@@ -39,7 +39,8 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
     ) -> AsyncIterator[documents_pb2.UploadDocumentsResponse]:
         del context
         requests = aiter(request_iterator)
-        first = await anext(requests, None)
+        async with asyncio.timeout(self._config.deadline_default_s):
+            first = await anext(requests, None)
         if first is None or not first.HasField("header"):
             raise InvalidInput("header: the first message of a stream must be the header", field="header")
         parent = parse_collection(first.header.parent, "header.parent")

@@ -5,10 +5,14 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from gannet_gateway.documents.ingest import Indexed, Upload
-from gannet_service.errors import AlreadyExists, GannetError, InvalidInput
+from gannet_service.errors import AlreadyExists, GannetError, InternalError, InvalidInput
 
 DOCUMENTS_MAX = 1_000_000
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("upload")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,3 +182,6 @@ class UploadStream:
             return await self._index_document(upload)
         except GannetError as error:
             return error
+        except Exception:  # noqa: BLE001 - the root of a document's task: a bug or a full disk must not end the others
+            _log.exception("document failed", document_id=document.start.document_id)
+            return InternalError("internal error; the gateway's log has it")

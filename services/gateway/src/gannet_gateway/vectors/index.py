@@ -20,6 +20,12 @@ SERVER_VERSION_MIN = (1, 19)
 UPSERT_POINTS_MAX = 128
 
 
+class VectorsMissing(DependencyUnavailable):
+    """The vector store answers, and has lost what it held."""
+
+    default_reason = "VECTORS_MISSING"
+
+
 def connect(url: str, api_key: SecretStr | None, timeout_s: float) -> AsyncQdrantClient:
     """A client for `url`, gRPC only; nothing is connected yet. `http://host:port` names the gRPC port itself."""
     target = url.removeprefix("http://").removeprefix("https://").rstrip("/")
@@ -49,11 +55,12 @@ async def ask(request: Awaitable[T]) -> T:
         return await request
     except grpc.aio.AioRpcError as error:
         ours = from_rpc_error(error)
-        if isinstance(ours, NotFound | AlreadyExists):
+        if isinstance(ours, AlreadyExists):
             raise ours from error
-        raise DependencyUnavailable(
-            f"vector store: {error.code().name}: {error.details()}", reason="VECTORS_UNAVAILABLE"
-        ) from error
+        problem = f"vector store: {error.code().name}: {error.details()}"
+        if isinstance(ours, NotFound):  # only a store that was wiped or restored does not know its collection
+            raise VectorsMissing(problem) from error
+        raise DependencyUnavailable(problem, reason="VECTORS_UNAVAILABLE") from error
     except ApiException as error:
         raise DependencyUnavailable(f"vector store: {error}", reason="VECTORS_UNAVAILABLE") from error
 
@@ -101,14 +108,15 @@ class Index:
     async def delete_other_revisions(self, name: str, document: DocumentName, live: int) -> None:
         """Remove the passages of every revision but the live one; `live` = 0 removes all."""
         conditions = models.Filter(must=[*_document_is(document)], must_not=[_is("revision", live)])
-        await ask(self._client.delete(name, models.FilterSelector(filter=conditions), wait=True))
+        await self._delete(name, conditions)
 
     async def delete_collection(self, name: str, collection: CollectionName) -> None:
         """Remove all passages of a Gannet collection."""
-        await self._delete(name, _collection_is(collection))
+        await self._delete(name, models.Filter(must=[*_collection_is(collection)]))
 
-    async def _delete(self, name: str, must: list[models.FieldCondition]) -> None:
-        await ask(self._client.delete(name, models.FilterSelector(filter=models.Filter(must=[*must])), wait=True))
+    async def _delete(self, name: str, conditions: models.Filter) -> None:
+        with contextlib.suppress(VectorsMissing):  # nothing is left to delete
+            await ask(self._client.delete(name, models.FilterSelector(filter=conditions), wait=True))
 
     async def _create(self, name: str, dim: int) -> bool:
         return await self._client.create_collection(
