@@ -71,7 +71,13 @@ class EdgeServer:
     def client(self) -> AsyncQdrantClient:
         """Qdrant's client, connected to where the server listens now."""
         return AsyncQdrantClient(
-            host="127.0.0.1", grpc_port=self.port, prefer_grpc=True, check_compatibility=False, timeout=30
+            host="127.0.0.1",
+            grpc_port=self.port,
+            prefer_grpc=True,
+            check_compatibility=False,
+            timeout=30,
+            # Or the client would share a connection that waits a second before it tries a killed server's port again.
+            grpc_options={"grpc.use_local_subchannel_pool": 1},
         )
 
 

@@ -1,8 +1,9 @@
 """The Python SDK of Gannet, async first.
 
-async with GannetClient(api_key="gnt_...") as client:
-async for event in client.stream_answer("docs", "What does yield do?"):
-...
+Example:
+    async with GannetClient(api_key="gnt_...") as client:
+        async for event in client.stream_answer("docs", "What does yield do?"):
+            ...
 """
 
 from gannet_client.client import GannetClient
