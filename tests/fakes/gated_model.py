@@ -76,9 +76,10 @@ class GatedSession:
         return [self.started.get_nowait() for _ in range(self.started.qsize())]
 
 
-def bi_encoder(session: GatedSession, *, queue_max: int) -> BiEncoder:
+def bi_encoder(session: GatedSession, *, queue_max: int, beside: BiEncoder | None = None) -> BiEncoder:
     """A bi-encoder that reads one text at a time."""
-    return BiEncoder(_built("bi-encoder"), session=session, tokenizer=CharTokenizer(), sessions=1, queue_max=queue_max)
+    built = _built("bi-encoder")
+    return BiEncoder(built, session=session, tokenizer=CharTokenizer(), sessions=1, queue_max=queue_max, beside=beside)
 
 
 def cross_encoder(session: GatedSession, *, queue_max: int, tokens_max: int = 512) -> CrossEncoder:

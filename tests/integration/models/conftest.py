@@ -13,11 +13,12 @@ TEXT_BYTES_MAX = 4096
 
 @pytest.fixture(scope="session")
 def embedder_address(start_service, models_dir: Path) -> str:
-    """An embedder that takes at most 16 texts of 4 KiB."""
+    """An embedder that takes at most 16 texts of 4 KiB, 4 of them for token vectors."""
     environment = {
         "GANNET_EMBEDDER_MODELS_DIR": models_dir,
         "GANNET_EMBEDDER_BATCH_TEXTS_MAX": 16,
         "GANNET_EMBEDDER_TEXT_BYTES_MAX": TEXT_BYTES_MAX,
+        "GANNET_EMBEDDER_TOKEN_TEXTS_MAX": 4,
     }
     return start_service("gannet_embedder", environment).address
 
