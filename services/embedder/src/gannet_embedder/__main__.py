@@ -10,6 +10,7 @@ from gannet.embedder.v1.embedder_pb2_grpc import add_EmbedderServicer_to_server
 from gannet_embedder.config import EmbedderConfig
 from gannet_embedder.embedding import TextEmbedder
 from gannet_embedder.servicer import SERVICE, EmbedderServicer
+from gannet_embedder.tei import servicer as tei
 from gannet_embedder.wire import Limits
 from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import ModelError
@@ -29,11 +30,8 @@ async def main() -> None:
     telemetry.set_up(config)
     sessions = config.sessions or max(1, cores_available() // config.threads)
     encoders = _open(config, sessions)
-    embedders = {
-        encoder.built.name: TextEmbedder(encoder, queue_texts_max=config.queue_texts_max) for encoder in encoders
-    }
-    waiting = Gauge("gannet_model_waiting", "Texts that wait for a model.")
-    waiting.set_function(lambda: encoders[0].waiting)
+    embedders = {one.built.name: TextEmbedder(one, queue_texts_max=config.queue_texts_max) for one in encoders}
+    Gauge("gannet_model_waiting", "Texts that wait for a model.").set_function(lambda: encoders[0].waiting)
     limits = Limits(
         batch_texts_max=config.batch_texts_max,
         text_bytes_max=config.text_bytes_max,
@@ -42,11 +40,13 @@ async def main() -> None:
         languages=LANGUAGES,
         average_length=config.bm25_average_length,
     )
+    first = embedders[config.model]
     await serve(
         config,
-        service_names=[SERVICE],
+        service_names=[SERVICE, *tei.SERVICES],
         add=[
             partial(add_EmbedderServicer_to_server, EmbedderServicer(embedders, limits, sessions=sessions)),
+            partial(tei.register, embedder=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
         ],
         health=Health((SERVICE,)),
         close=[partial(asyncio.to_thread, embedder.close) for embedder in embedders.values()],

@@ -66,8 +66,8 @@ class EmbedderConfig(ServiceConfig):
         4,
         ge=1,
         le=1024,
-        description="Messages of one stream in work at once; the server reads no further ahead. Open streams count as "
-        "`concurrent_rpcs_max` does.",
+        description="Messages of one stream in work at once; the server reads no further ahead. Every open stream counts in "
+        "`concurrent_rpcs_max`.",
     )
     bm25_average_length: float = Field(
         AVERAGE_LENGTH,

@@ -4,7 +4,6 @@ from __future__ import annotations  # grpc's classes are generic in their stubs 
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -36,15 +35,12 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         del context
         return await self._embed(request)
 
-    async def EmbedStream(  # noqa: N802 - the method's name is the contract's
+    def EmbedStream(  # noqa: N802 - the method's name is the contract's
         self, request_iterator: AsyncIterator[pb.EmbedStreamRequest], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[pb.EmbedStreamResponse]:
         """See the proto. A caller who leaves takes along what has not started."""
         del context
-        responses = in_order(request_iterator, self._embed_one, in_flight_max=self._limits.stream_requests_max)
-        async with aclosing(responses):
-            async for response in responses:
-                yield response
+        return in_order(request_iterator, self._embed_one, in_flight_max=self._limits.stream_requests_max)
 
     async def Tokenize(  # noqa: N802 - the method's name is the contract's
         self, request: pb.TokenizeRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -15,6 +15,7 @@ from gannet_inference.store import ensure_built
 from gannet_reranker.config import RerankerConfig
 from gannet_reranker.ranking import PassageRanker
 from gannet_reranker.servicer import SERVICE, RerankerServicer
+from gannet_reranker.tei import servicer as tei
 from gannet_reranker.wire import Limits
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
@@ -28,21 +29,22 @@ async def main() -> None:
     telemetry.set_up(config)
     sessions = config.sessions or max(1, cores_available() // config.threads)
     encoders = _open(config, sessions)
-    rankers = {
-        encoder.built.name: PassageRanker(encoder, queue_requests_max=config.concurrent_rpcs_max)
-        for encoder in encoders
-    }
-    waiting = Gauge("gannet_model_waiting", "Texts that wait for a model.")
-    waiting.set_function(lambda: encoders[0].waiting)
+    rankers = {one.built.name: PassageRanker(one, queue_requests_max=config.concurrent_rpcs_max) for one in encoders}
+    Gauge("gannet_model_waiting", "Texts that wait for a model.").set_function(lambda: encoders[0].waiting)
     limits = Limits(
         batch_passages_max=config.batch_texts_max,
         text_bytes_max=config.text_bytes_max,
         windows_max=config.windows_max,
+        stream_requests_max=config.stream_requests_max,
     )
+    first = rankers[config.model]
     await serve(
         config,
-        service_names=[SERVICE],
-        add=[partial(add_RerankerServicer_to_server, RerankerServicer(rankers, limits, sessions=sessions))],
+        service_names=[SERVICE, *tei.SERVICES],
+        add=[
+            partial(add_RerankerServicer_to_server, RerankerServicer(rankers, limits, sessions=sessions)),
+            partial(tei.register, ranker=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
+        ],
         health=Health((SERVICE,)),
         close=[partial(asyncio.to_thread, ranker.close) for ranker in rankers.values()],
     )

@@ -63,6 +63,14 @@ class RerankerConfig(ServiceConfig):
         65_536, ge=1, le=1 << 24, description="Longest query or passage, bytes of UTF-8; a longer one is refused."
     )
 
+    stream_requests_max: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="Messages of one stream in work at once; the server reads no further ahead. Every open stream counts in "
+        "`concurrent_rpcs_max`.",
+    )
+
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
         if self.batch_texts_max * self.windows_max > self.queue_texts_max:

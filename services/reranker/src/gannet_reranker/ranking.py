@@ -14,6 +14,7 @@ from typing import TypeVar
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.errors import DeadlineHopeless, QueueFull
 from gannet_inference.lanes import PriorityExecutor, Work
+from gannet_inference.manifest import Purpose
 from gannet_inference.store import BuiltModel
 from gannet_inference.tokens import Side, TextPieces, TokenIds
 from gannet_service.errors import DeadlineTooShort, InvalidInput, Overloaded
@@ -132,13 +133,13 @@ class PassageRanker:
             inference_s=sum(work.ran_s for work in works),
         )
 
-    async def tokenize(self, text: str, *, special: bool) -> TextPieces:
-        """The tokens of a text, uncut; `special` adds the model's special tokens.
+    async def tokenize(self, text: str, purpose: Purpose | None, *, special: bool) -> TextPieces:
+        """The tokens of a text, uncut, behind the prompt for a purpose; `special` adds the model's special tokens.
 
         Raises:
             Overloaded: the text does not fit into the queue.
         """
-        work = self._submit(partial(self._encoder.pieces, [text], special=special))
+        work = self._submit(partial(self._encoder.pieces, [text], purpose=purpose, special=special))
         (pieces,) = await asyncio.wrap_future(work)
         return pieces
 

@@ -16,6 +16,7 @@ class Limits:
     batch_passages_max: int
     text_bytes_max: int
     windows_max: int
+    stream_requests_max: int
 
 
 def to_candidates(request: pb.RerankRequest, limits: Limits, *, deadline_s: float | None) -> Candidates:
