@@ -8,7 +8,7 @@ from gannet.common.v1 import vectors_pb2
 from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
 from gannet_inference.sparse import Bm25Encoder
-from gannet_service.errors import InvalidInput, NotFound, from_status
+from gannet_service.errors import DeadlineTooShort, InvalidInput, NotFound, from_rpc_error, from_status
 
 TEXTS = [
     "The gannet dives from thirty metres.",
@@ -188,6 +188,26 @@ async def test_embed_past_its_deadline_is_deadline_exceeded(embedder):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await embedder.Embed(ask(["word " * 500] * 16), timeout=0.02)
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_embed_that_would_come_too_late_is_refused_with_its_own_reason(embedder):
+    """Half of the time that such a call takes is not enough, and the server says so before that time is over.
+
+    Where the machine stands still for a moment the caller's own clock is first, and it asks again.
+    """
+    request = ask(["sea " * 1000] * 16)
+    timings = (await embedder.Embed(request)).timings
+    sessions = (await embedder.Info(pb.InfoRequest())).sessions
+    reasons = set()
+    for _ in range(20):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await embedder.Embed(request, timeout=timings.inference_us / 1e6 / sessions / 2)
+        error = from_rpc_error(caught.value)
+        assert isinstance(error, DeadlineTooShort)
+        reasons.add(error.reason)
+        if "DEADLINE_HOPELESS" in reasons:
+            break
+    assert "DEADLINE_HOPELESS" in reasons
 
 
 async def test_embed_with_truncation_side_leaves_that_side_out(embedder):
