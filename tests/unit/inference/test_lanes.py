@@ -181,3 +181,10 @@ def test_executor_cancelled_work_no_longer_counts_as_waiting_time(gate):
     gate.executor.submit_all([int], expected_s=[1.0], deadline_s=time.monotonic() + 400.0)
 
     assert gate.executor.waiting == 2
+
+
+def test_executor_nothing_to_do_is_never_too_late(gate):
+    """A batch without work waits for nobody."""
+    gate.executor.submit_all([int], expected_s=[300.0])
+
+    assert gate.executor.submit_all([], deadline_s=time.monotonic() + 1.0) == []

@@ -120,7 +120,7 @@ class PriorityExecutor:
                 raise RuntimeError("the executor is closed")
             if self.waiting + len(batch) > self._queue_max:
                 raise QueueFull(self._retry_after_s())
-            if deadline_s is not None:
+            if batch and deadline_s is not None:
                 self._refuse_if_hopeless(expected_s, lane, deadline_s)
             for work in batch:
                 self._lanes[lane][work] = None
