@@ -174,3 +174,15 @@ async def test_embed_in_two_models_side_by_side_shares_one_queue(session):
     assert session.started_so_far() == ["a", "b", "c"]
     for one in (embedder, beside):
         one.close()
+
+
+async def test_embed_of_single_texts_fills_the_queue_to_its_last_place(session):
+    """As many callers with one text each may wait as there are places, and not one for every slice of eight."""
+    encoder = bi_encoder(session, queue_max=64)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(64):
+            tasks.create_task(embedder.embed(batch("a")))
+        session.gate.set()
+    assert len(session.started_so_far()) == 64
+    embedder.close()

@@ -123,14 +123,13 @@ class TextEmbedder:
 
         Args:
             encoder: the dense model.
-            queue_texts_max: texts that may wait to be tokenised, rounded up to whole slices.
+            queue_texts_max: slices that may wait to be tokenised: a call of one text has a slice of its own.
         """
         self._encoder = encoder
         # Made when first asked for: an encoder is 2 MiB, and there are 34 languages.
         self._bm25 = functools.cache(Bm25Encoder)
         # One thread: tokenising and weighing a text take a hundredth of the model's time.
-        slices_max = -(-queue_texts_max // _SLICE_TEXTS)
-        self._preparing = PriorityExecutor(name="prepare", threads=1, queue_max=slices_max)
+        self._preparing = PriorityExecutor(name="prepare", threads=1, queue_max=queue_texts_max)
 
     @property
     def built(self) -> BuiltModel:
