@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from gannet_inference.encoder import BiEncoder, CrossEncoder
 from gannet_inference.errors import ModelFailure
 from gannet_inference.store import BuiltModel
-from gannet_inference.tokens import TokenIds
+from gannet_inference.tokens import Side, TokenIds
 
 WAIT_S = 30.0
 DIM = 4
@@ -19,13 +19,28 @@ DIM = 4
 class CharTokenizer:
     """One token per character; of a pair, the second text's."""
 
-    def encode(self, texts: list[str] | list[tuple[str, str]]) -> list[TokenIds]:
+    def __init__(self, *, tokens_max: int = 512) -> None:
+        """Cuts texts after so many characters."""
+        self._tokens_max = tokens_max
+
+    def encode(self, texts: list[str] | list[tuple[str, str]], side: Side = "end") -> list[TokenIds]:
         """Tokenises as `TextTokenizer.encode` does."""
         second = [text if isinstance(text, str) else text[1] for text in texts]
+        cut = slice(self._tokens_max) if side == "end" else slice(-self._tokens_max, None)
+        return [_token_ids(text[cut], truncated=len(text) > self._tokens_max) for text in second]
+
+    def windows(self, first: str, second: str, windows_max: int) -> list[TokenIds]:
+        """Cuts as `TextTokenizer.windows` does, without an overlap."""
+        del first
+        parts = [second[at : at + self._tokens_max] for at in range(0, len(second), self._tokens_max)]
         return [
-            TokenIds(ids=np.array([*map(ord, text)]), type_ids=np.zeros(len(text), np.int64), truncated=False)
-            for text in second
+            _token_ids(part, truncated=number == windows_max < len(parts))
+            for number, part in enumerate(parts[:windows_max], start=1)
         ]
+
+
+def _token_ids(text: str, *, truncated: bool) -> TokenIds:
+    return TokenIds(ids=np.array([*map(ord, text)]), type_ids=np.zeros(len(text), np.int64), truncated=truncated)
 
 
 class GatedSession:
@@ -61,16 +76,16 @@ class GatedSession:
         return [self.started.get_nowait() for _ in range(self.started.qsize())]
 
 
-def bi_encoder(session: GatedSession, *, queue_max: int) -> BiEncoder:
+def bi_encoder(session: GatedSession, *, queue_max: int, beside: BiEncoder | None = None) -> BiEncoder:
     """A bi-encoder that reads one text at a time."""
-    return BiEncoder(_built("bi-encoder"), session=session, tokenizer=CharTokenizer(), sessions=1, queue_max=queue_max)
+    built = _built("bi-encoder")
+    return BiEncoder(built, session=session, tokenizer=CharTokenizer(), sessions=1, queue_max=queue_max, beside=beside)
 
 
-def cross_encoder(session: GatedSession, *, queue_max: int) -> CrossEncoder:
+def cross_encoder(session: GatedSession, *, queue_max: int, tokens_max: int = 512) -> CrossEncoder:
     """A cross-encoder that reads one pair at a time."""
-    return CrossEncoder(
-        _built("cross-encoder"), session=session, tokenizer=CharTokenizer(), sessions=1, queue_max=queue_max
-    )
+    tokenizer = CharTokenizer(tokens_max=tokens_max)
+    return CrossEncoder(_built("cross-encoder"), session=session, tokenizer=tokenizer, sessions=1, queue_max=queue_max)
 
 
 def _built(kind: str) -> BuiltModel:

@@ -44,6 +44,11 @@ class Service:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
     def wait_for(self, event: str) -> dict[str, Any]:
         """The next log line of that event; each line is seen once."""
         while True:

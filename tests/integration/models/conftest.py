@@ -13,22 +13,24 @@ TEXT_BYTES_MAX = 4096
 
 @pytest.fixture(scope="session")
 def embedder_address(start_service, models_dir: Path) -> str:
-    """An embedder that takes at most 16 texts of 4 KiB."""
+    """An embedder that takes at most 16 texts of 4 KiB, 4 of them for token vectors."""
     environment = {
         "GANNET_EMBEDDER_MODELS_DIR": models_dir,
         "GANNET_EMBEDDER_BATCH_TEXTS_MAX": 16,
         "GANNET_EMBEDDER_TEXT_BYTES_MAX": TEXT_BYTES_MAX,
+        "GANNET_EMBEDDER_TOKEN_TEXTS_MAX": 4,
     }
     return start_service("gannet_embedder", environment).address
 
 
 @pytest.fixture(scope="session")
 def reranker_address(start_service, models_dir: Path) -> str:
-    """A reranker that takes at most 16 passages of 4 KiB."""
+    """A reranker that takes at most 16 passages of 4 KiB, and reads 4 windows of each."""
     environment = {
         "GANNET_RERANKER_MODELS_DIR": models_dir,
         "GANNET_RERANKER_BATCH_TEXTS_MAX": 16,
         "GANNET_RERANKER_TEXT_BYTES_MAX": TEXT_BYTES_MAX,
+        "GANNET_RERANKER_WINDOWS_MAX": 4,
     }
     return start_service("gannet_reranker", environment).address
 

@@ -7,7 +7,7 @@ import pytest
 
 from gannet.reranker.v1 import reranker_pb2 as pb
 from gannet.reranker.v1.reranker_pb2_grpc import RerankerStub
-from gannet_service.errors import InvalidInput
+from gannet_service.errors import InvalidInput, NotFound
 
 QUERY = "How deep does a gannet dive?"
 PASSAGES = [
@@ -35,6 +35,7 @@ async def test_info_of_the_default_model_names_it_and_its_limits(reranker):
     assert info.execution_provider == "CPUExecutionProvider"
     assert len(bytes.fromhex(info.model_digest)) == 32
     assert info.sessions >= 1
+    assert (list(info.models), info.windows_max) == (["reranker-minilm-l6-qa"], 4)
 
 
 async def test_rerank_puts_the_passage_that_answers_first(reranker):
@@ -60,10 +61,42 @@ async def test_rerank_of_one_passage_equals_it_beside_others_bit_for_bit(reranke
         assert alone.results[0].score == result.score
 
 
-async def test_rerank_flags_a_passage_whose_end_was_not_read(reranker):
-    """Only the pair beyond tokens_max is flagged."""
-    reply = await reranker.Rerank(pb.RerankRequest(query=QUERY, passages=PASSAGES))
-    assert [result.index for result in reply.results if result.truncated] == [5]
+async def test_rerank_of_a_long_passage_finds_the_answer_in_any_window(reranker):
+    """An answer behind the model's limit counts as it would at the front; cut, it is not read and the passage is flagged."""
+    filler = "The lighthouse was built in 1903. "
+    passages = [filler * 80 + PASSAGES[1] * 20, filler * 90]
+    windowed = await reranker.Rerank(pb.RerankRequest(query=QUERY, passages=passages))
+    cut = await reranker.Rerank(pb.RerankRequest(query=QUERY, passages=passages, windows_max=1))
+    assert all(one.windows > 1 and not one.truncated for one in windowed.results)
+    assert [(one.windows, one.truncated) for one in cut.results] == [(1, True)] * 2
+    by_index = {result.index: result.score for result in windowed.results}
+    assert by_index[0] > by_index[1] + 1
+    assert windowed.results[0].index == 0
+    assert {result.score for result in cut.results} == {cut.results[0].score}
+
+
+async def test_rerank_flags_a_passage_that_goes_on_behind_its_last_window(reranker):
+    """Four windows of 512 tokens do not hold 4,000 one-letter words; a short passage is never flagged."""
+    reply = await reranker.Rerank(pb.RerankRequest(query=QUERY, passages=["a " * 2000, PASSAGES[0]]))
+    flags = {result.index: (result.windows, result.truncated) for result in reply.results}
+    assert flags == {0: (4, True), 1: (1, False)}
+
+
+async def test_rerank_behind_a_query_of_half_the_input_cuts_the_passage(reranker):
+    """Such a query leaves no room for windows: there is one, and it is flagged."""
+    reply = await reranker.Rerank(pb.RerankRequest(query="deep " * 400, passages=[PASSAGES[5]]))
+    assert [(result.windows, result.truncated) for result in reply.results] == [(1, True)]
+
+
+async def test_model_that_is_not_served_is_not_found_and_the_others_are_named(reranker, refusal):
+    """The error lists what there is."""
+    for call in (
+        reranker.Rerank(pb.RerankRequest(query=QUERY, passages=PASSAGES, model="gtr")),
+        reranker.Info(pb.InfoRequest(model="gtr")),
+    ):
+        error = await refusal(call)
+        assert (type(error), error.field) == (NotFound, "model")
+        assert "reranker-minilm-l6-qa" in error.message
 
 
 @pytest.mark.parametrize("top_n, count", [(0, 6), (1, 1), (2, 2), (6, 6), (4_000_000_000, 6)])
@@ -101,6 +134,7 @@ async def test_rerank_reports_where_the_time_went(reranker):
         (pb.RerankRequest(query="x"), "passages"),
         (pb.RerankRequest(query="x", passages=["x"] * 17), "passages"),
         (pb.RerankRequest(query="x", passages=["x", "x", "x" * 4097]), "passages[2]"),
+        (pb.RerankRequest(query="x", passages=["x"], windows_max=5), "windows_max"),
     ],
 )
 async def test_rerank_with_a_wrong_field_is_refused_by_its_name(reranker, refusal, request_, field):

@@ -1,6 +1,7 @@
 """The embedder's work: what waits, in which order, and what becomes of it when a caller leaves or a text fails."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,7 +10,7 @@ from fakes.gated_model import WAIT_S, GatedSession, bi_encoder
 
 from gannet_embedder.embedding import TextBatch, TextEmbedder
 from gannet_inference.lanes import Lane
-from gannet_service.errors import InternalError, Overloaded
+from gannet_service.errors import DeadlineTooShort, InternalError, InvalidInput, Overloaded
 
 
 @pytest.fixture
@@ -20,17 +21,9 @@ def session() -> Iterator[GatedSession]:
     session.gate.set()
 
 
-def batch(*texts: str, lane: Lane = Lane.INTERACTIVE, sparse: bool = False) -> TextBatch:
+def batch(*texts: str, lane: Lane = Lane.INTERACTIVE, **options: object) -> TextBatch:
     """A batch of passages."""
-    return TextBatch(
-        texts=texts,
-        purpose="passage",
-        lane=lane,
-        want_dense=True,
-        want_sparse=sparse,
-        language="en",
-        average_length=10.0,
-    )
+    return TextBatch(texts=texts, purpose="passage", lane=lane, want_dense=True, average_length=10.0, **options)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -90,7 +83,7 @@ async def test_embed_of_a_text_that_the_model_fails_on_fails_that_text_alone(ses
     """The other vectors come back; the failed text has neither vector and an error that hides the model's words."""
     session.gate.set()
     embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
-    embedded = await embedder.embed(batch("gannet", "fail!", "puffin", sparse=True))
+    embedded = await embedder.embed(batch("gannet", "fail!", "puffin", want_sparse=True))
     first, failed, last = embedded.results
     assert isinstance(failed.error, InternalError)
     assert (failed.error.reason, failed.dense, failed.sparse) == ("MODEL_FAILURE", None, None)
@@ -98,7 +91,7 @@ async def test_embed_of_a_text_that_the_model_fails_on_fails_that_text_alone(ses
     for result in (first, last):
         assert result.error is None
         assert result.sparse.indices.size == 1
-        np.testing.assert_allclose(result.dense, 0.5)
+        np.testing.assert_allclose(np.frombuffer(result.dense.data, "<f4"), 0.5)
     embedder.close()
 
 
@@ -116,4 +109,80 @@ async def test_embed_of_nothing_left_returns_nothing(session):
     embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
     embedded = await embedder.embed(batch())
     assert list(embedded.results) == []
+    embedder.close()
+
+
+async def test_embed_that_cannot_meet_its_deadline_is_refused_before_the_model_reads_it(session):
+    """By the pace measured so far it would come too late: its own reason, and no run; a caller with more time is served."""
+    session.gate.set()
+    encoder = bi_encoder(session, queue_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    encoder._pace.measured(1, 100.0)
+    with pytest.raises(DeadlineTooShort) as refused:
+        await embedder.embed(batch("gannet", deadline_s=time.monotonic() + 60.0))
+    assert refused.value.reason == "DEADLINE_HOPELESS"
+    assert session.started_so_far() == []
+    await embedder.embed(batch("gannet", deadline_s=time.monotonic() + 6000.0))
+    assert session.started_so_far() == ["gannet"]
+    embedder.close()
+
+
+async def test_embed_that_becomes_hopeless_in_the_queue_drops_all_of_its_texts(session):
+    """When the first text can no longer come in time, none of the others is begun for nobody."""
+    encoder = bi_encoder(session, queue_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    first = asyncio.create_task(embedder.embed(batch("a")))
+    await until(lambda: session.started.qsize() == 1)
+    late = asyncio.create_task(embedder.embed(batch("b", "c", deadline_s=time.monotonic() + 3600.0)))
+    await until(lambda: encoder.waiting == 2)
+    for work in encoder._executor._lanes[Lane.INTERACTIVE]:
+        work.expected_s = 7200.0
+    session.gate.set()
+    with pytest.raises(DeadlineTooShort):
+        await late
+    await first
+    assert session.started_so_far() == ["a"]
+    embedder.close()
+
+
+async def test_embed_that_refuses_long_texts_does_so_before_the_model_reads_any(session):
+    """One text beyond the model's tokens refuses the batch; cut is what it is otherwise."""
+    session.gate.set()
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
+    with pytest.raises(InvalidInput) as refused:
+        await embedder.embed(batch("gannet", "x" * 513, refuse_long=True))
+    assert refused.value.reason == "TEXT_TOO_LONG"
+    assert session.started_so_far() == []
+    embedded = await embedder.embed(batch("gannet", "x" * 513))
+    assert [result.truncated for result in embedded.results] == [False, True]
+    embedder.close()
+
+
+async def test_embed_in_two_models_side_by_side_shares_one_queue(session):
+    """A second model has no threads of its own: its texts wait behind the first one's, and its failures are its own."""
+    encoder = bi_encoder(session, queue_max=2)
+    other = bi_encoder(session, queue_max=2, beside=encoder)
+    embedder, beside = (TextEmbedder(one, queue_texts_max=64) for one in (encoder, other))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(embedder.embed(batch("a", "b")))
+        await until(lambda: session.started.qsize() == 1)
+        tasks.create_task(beside.embed(batch("c")))
+        await until(lambda: encoder.waiting == 2)
+        with pytest.raises(Overloaded):
+            await beside.embed(batch("d"))
+        session.gate.set()
+    assert session.started_so_far() == ["a", "b", "c"]
+    for one in (embedder, beside):
+        one.close()
+
+
+async def test_embed_of_single_texts_fills_the_queue_to_its_last_place(session):
+    """As many callers with one text each may wait as there are places, and not one for every slice of eight."""
+    encoder = bi_encoder(session, queue_max=64)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(64):
+            tasks.create_task(embedder.embed(batch("a")))
+        session.gate.set()
+    assert len(session.started_so_far()) == 64
     embedder.close()

@@ -1,11 +1,12 @@
 """The two-lane executor: order, bounds, cancellation."""
 
 import threading
+import time
 from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from gannet_inference.errors import QueueFull
+from gannet_inference.errors import DeadlineHopeless, QueueFull
 from gannet_inference.lanes import Lane, PriorityExecutor
 
 WAIT_S = 10.0
@@ -136,3 +137,54 @@ def test_executor_several_threads_run_at_once():
     executor.close()
 
     assert sorted(arrivals) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("lane,refused", [(Lane.INTERACTIVE, False), (Lane.BULK, True)])
+def test_executor_deadline_that_what_waits_would_exceed_is_refused_at_once(gate, lane, refused):
+    """Work counts what goes before it: bulk work waits for both lanes, interactive work for its own alone."""
+    gate.executor.submit_all([int] * 2, Lane.BULK, expected_s=[300.0, 300.0])
+    deadline_s = time.monotonic() + 400.0
+
+    if refused:
+        with pytest.raises(DeadlineHopeless) as refusal:
+            gate.executor.submit_all([int], lane, expected_s=[1.0], deadline_s=deadline_s)
+        assert refusal.value.needed_s == pytest.approx(601.0)
+        assert 0 < refusal.value.left_s <= 400.0
+    else:
+        gate.executor.submit_all([int], lane, expected_s=[1.0], deadline_s=deadline_s)
+    assert gate.executor.waiting == (2 if refused else 3)
+
+
+def test_executor_work_that_became_hopeless_while_it_waited_is_never_started(gate):
+    """Its result is DeadlineHopeless, and the work behind it runs."""
+    ran = []
+    hopeful, behind = (
+        gate.executor.submit_all([lambda name=name: ran.append(name)], deadline_s=time.monotonic() + 3600.0)[0]
+        for name in ("hopeful", "behind")
+    )
+    hopeful.expected_s = 7200.0
+
+    gate.open.set()
+    behind.result(WAIT_S)
+
+    with pytest.raises(DeadlineHopeless):
+        hopeful.result(WAIT_S)
+    assert ran == ["behind"]
+
+
+def test_executor_cancelled_work_no_longer_counts_as_waiting_time(gate):
+    """What nobody waits for stands in nobody's way."""
+    waiting = gate.executor.submit_all([int] * 3, expected_s=[300.0] * 3)
+    for work in waiting[:2]:
+        work.cancel()
+
+    gate.executor.submit_all([int], expected_s=[1.0], deadline_s=time.monotonic() + 400.0)
+
+    assert gate.executor.waiting == 2
+
+
+def test_executor_nothing_to_do_is_never_too_late(gate):
+    """A batch without work waits for nobody."""
+    gate.executor.submit_all([int], expected_s=[300.0])
+
+    assert gate.executor.submit_all([], deadline_s=time.monotonic() + 1.0) == []

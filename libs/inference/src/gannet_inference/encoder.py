@@ -4,43 +4,61 @@ One text per run is on purpose: on a CPU a batch of one is about the fastest bat
 int8 scales activations over the whole input, it is also what makes a text's vector independent of its neighbours.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gannet_inference.errors import ModelFailure, UnsupportedModel
+from gannet_inference.errors import DeadlineHopeless, ModelFailure, UnsupportedModel
 from gannet_inference.lanes import Lane, PriorityExecutor, Work
 from gannet_inference.manifest import Kind, Purpose
+from gannet_inference.pace import Pace
 from gannet_inference.session import ModelSession
 from gannet_inference.store import BuiltModel
-from gannet_inference.tokens import TextTokenizer, TokenIds, load_tokenizer
+from gannet_inference.tokens import Side, TextPieces, TextTokenizer, TokenIds, load_tokenizer
 from gannet_kernels import compile_all, mean_pool
 
 QUEUE_MAX = 4096
+
+R = TypeVar("R")
 
 
 class _Encoder:
     """What both kinds share: a session, a tokenizer and the threads in front of the session."""
 
     def __init__(
-        self, built: BuiltModel, *, session: ModelSession, tokenizer: TextTokenizer, sessions: int, queue_max: int
+        self,
+        built: BuiltModel,
+        *,
+        session: ModelSession,
+        tokenizer: TextTokenizer,
+        sessions: int,
+        queue_max: int,
+        beside: Self | None = None,
     ) -> None:
         self.built = built
         self._session = session
         self._tokenizer = tokenizer
-        self._executor = PriorityExecutor(name=built.name, threads=sessions, queue_max=queue_max)
+        self._pace = Pace()
+        self._executor = (
+            PriorityExecutor(name=built.name, threads=sessions, queue_max=queue_max)
+            if beside is None
+            else beside._executor  # noqa: SLF001 - another object of this very class
+        )
 
     @classmethod
-    def _open(cls, built: BuiltModel, kind: Kind, sessions: int, threads: int, queue_max: int) -> Self:
+    def _open(
+        cls, built: BuiltModel, kind: Kind, *, sessions: int, threads: int, queue_max: int, beside: Self | None
+    ) -> Self:
         if built.kind != kind:
             raise UnsupportedModel(built.name, "kind", f"is a {built.kind}, not a {kind}")
         tokenizer = TextTokenizer(load_tokenizer(built.tokenizer_file, model=built.name), tokens_max=built.tokens_max)
         session = ModelSession(built.model_file, model=built.name, threads=threads)
         compile_all()
-        return cls(built, session=session, tokenizer=tokenizer, sessions=sessions, queue_max=queue_max)
+        return cls(built, session=session, tokenizer=tokenizer, sessions=sessions, queue_max=queue_max, beside=beside)
 
     @property
     def execution_provider(self) -> str:
@@ -49,19 +67,74 @@ class _Encoder:
 
     @property
     def waiting(self) -> int:
-        """How much work waits for a session."""
+        """How much work waits for a session, that of encoders beside this one included."""
         return self._executor.waiting
 
+    def pieces(self, texts: Sequence[str], *, purpose: Purpose | None = None, special: bool = True) -> list[TextPieces]:
+        """Tokenises texts for their tokens' sake, uncut; behind the model's prompt where a purpose is given."""
+        prompt = "" if purpose is None else self.built.prompts[purpose]
+        return self._tokenizer.pieces(texts, prompt=prompt, special=special)
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """The text that token ids stand for."""
+        return self._tokenizer.decode(ids, skip_special=skip_special)
+
+    def run_all(
+        self,
+        read: Callable[[TokenIds], R],
+        batch: Sequence[TokenIds],
+        lane: Lane = Lane.INTERACTIVE,
+        *,
+        deadline_s: float | None = None,
+    ) -> list[Work[R]]:
+        """Queues `read` of all sequences or of none.
+
+        Args:
+            read: runs this model on one sequence.
+            batch: the sequences.
+            lane: the queue to wait in.
+            deadline_s: the `time.monotonic()` instant after which nobody wants the results; None for no such instant. Work
+                that turns out hopeless while it waits is not started, its result is DeadlineHopeless.
+
+        Raises:
+            QueueFull: there are fewer places left than sequences.
+            DeadlineHopeless: by the measured rate, the last one would end too late.
+        """
+        try:
+            return self._executor.submit_all(
+                [partial(self._timed, read, tokens) for tokens in batch],
+                lane,
+                expected_s=[self._pace.expected_s(tokens.count) for tokens in batch],
+                deadline_s=deadline_s,
+            )
+        except DeadlineHopeless:
+            self._pace.refused()
+            raise
+
     def close(self) -> None:
-        """Cancels what waits and lets what runs finish."""
+        """Cancels what waits and lets what runs finish, that of encoders beside this one included."""
         self._executor.close()
+
+    def _timed(self, read: Callable[[TokenIds], R], tokens: TokenIds) -> R:
+        started = time.monotonic()
+        result = read(tokens)
+        self._pace.measured(tokens.count, time.monotonic() - started)
+        return result
 
 
 class BiEncoder(_Encoder):
     """Turns texts into dense vectors."""
 
     @classmethod
-    def open(cls, built: BuiltModel, *, sessions: int, threads: int = 1, queue_max: int = QUEUE_MAX) -> Self:
+    def open(
+        cls,
+        built: BuiltModel,
+        *,
+        sessions: int,
+        threads: int = 1,
+        queue_max: int = QUEUE_MAX,
+        beside: Self | None = None,
+    ) -> Self:
         """Loads the model, compiles the kernels and runs one text.
 
         Args:
@@ -69,36 +142,63 @@ class BiEncoder(_Encoder):
             sessions: texts read at once, >= 1.
             threads: cores per text, >= 1; side by side with one core each is the fastest use of several cores.
             queue_max: texts that may wait.
+            beside: another encoder whose sessions and queue this one shares, in place of the two arguments above: two
+                models with threads of their own would contend for the same cores.
 
         Raises:
             UnsupportedModel: `built` is no bi-encoder, or its files cannot be loaded.
         """
-        encoder = cls._open(built, "bi-encoder", sessions, threads, queue_max)
+        encoder = cls._open(built, "bi-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside)
         encoder.encode(encoder.tokenize(["warm"], "query")[0])
         return encoder
 
-    def tokenize(self, texts: Sequence[str], purpose: Purpose) -> list[TokenIds]:
-        """Tokenises texts behind the model's prompt for the purpose; too long ones are cut and flagged."""
-        prompt = self.built.prompts[purpose]
-        return self._tokenizer.encode([prompt + text for text in texts])
+    def tokenize(self, texts: Sequence[str], purpose: Purpose | None, side: Side = "end") -> list[TokenIds]:
+        """Tokenises texts; too long ones are cut and flagged.
 
-    def encode(self, tokens: TokenIds) -> NDArray[np.float32]:
+        Args:
+            texts: what to tokenise.
+            purpose: whose prompt to put in front; None for none.
+            side: the side that a long text loses. At its start that is the prompt too.
+        """
+        prompt = "" if purpose is None else self.built.prompts[purpose]
+        return self._tokenizer.encode([prompt + text for text in texts], side)
+
+    def encode(self, tokens: TokenIds, *, normalise: bool | None = None) -> NDArray[np.float32]:
         """Runs the model on the calling thread.
 
+        Args:
+            tokens: one text.
+            normalise: scale the vector to length 1; None for what the model is meant to do.
+
         Returns:
-            f32[D], of length 1 if the model normalises.
+            f32[D].
 
         Raises:
             ModelFailure: the model failed or gave NaN.
         """
+        return self._pool(self._session.run(tokens), normalise=normalise)
+
+    def encode_tokens(
+        self, tokens: TokenIds, *, normalise: bool | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Runs the model on the calling thread; arguments and errors as `encode`.
+
+        Returns:
+            The text's vector, f32[D], and the vectors of its tokens as the model gives them, f32[T, D], never normalised.
+        """
         hidden = self._session.run(tokens)
-        mask = np.ones(tokens.count, dtype=np.int64)
+        return self._pool(self._finite(hidden), normalise=normalise), hidden
+
+    def _pool(self, hidden: NDArray[np.float32], *, normalise: bool | None) -> NDArray[np.float32]:
+        mask = np.ones(hidden.shape[0], dtype=np.int64)
         if self.built.pooling == "cls":
             mask[1:] = 0
-        vector = mean_pool(hidden, mask, self.built.normalise)
-        if not np.isfinite(vector).all():
+        return self._finite(mean_pool(hidden, mask, self.built.normalise if normalise is None else normalise))
+
+    def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not np.isfinite(values).all():
             raise ModelFailure(self.built.name, "last_hidden_state", "the model gave NaN or infinity")
-        return vector
+        return values
 
     def submit(self, tokens: TokenIds, lane: Lane = Lane.INTERACTIVE) -> Work[NDArray[np.float32]]:
         """Queues `encode`.
@@ -106,7 +206,7 @@ class BiEncoder(_Encoder):
         Raises:
             QueueFull: no place is left.
         """
-        return self._executor.submit(partial(self.encode, tokens), lane)
+        return self.run_all(self.encode, [tokens], lane)[0]
 
     def submit_all(self, batch: Sequence[TokenIds], lane: Lane = Lane.INTERACTIVE) -> list[Work[NDArray[np.float32]]]:
         """Queues `encode` for all of the texts or for none.
@@ -114,25 +214,51 @@ class BiEncoder(_Encoder):
         Raises:
             QueueFull: there are fewer places left than texts.
         """
-        return self._executor.submit_all([partial(self.encode, tokens) for tokens in batch], lane)
+        return self.run_all(self.encode, batch, lane)
 
 
 class CrossEncoder(_Encoder):
     """Scores passages against a query."""
 
     @classmethod
-    def open(cls, built: BuiltModel, *, sessions: int, threads: int = 1, queue_max: int = QUEUE_MAX) -> Self:
+    def open(
+        cls,
+        built: BuiltModel,
+        *,
+        sessions: int,
+        threads: int = 1,
+        queue_max: int = QUEUE_MAX,
+        beside: Self | None = None,
+    ) -> Self:
         """Loads the model and runs one pair; arguments and errors as `BiEncoder.open`."""
-        encoder = cls._open(built, "cross-encoder", sessions, threads, queue_max)
+        encoder = cls._open(
+            built, "cross-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside
+        )
         encoder.score(encoder.tokenize("warm", ["warm"])[0])
         return encoder
 
-    def tokenize(self, query: str, passages: Sequence[str]) -> list[TokenIds]:
-        """Tokenises one pair per passage; a pair that is too long loses its passage's end and is flagged."""
-        prompts = self.built.prompts
-        return self._tokenizer.encode(
-            [(prompts["query"] + query, prompts["passage"] + passage) for passage in passages]
-        )
+    def tokenize(self, query: str, passages: Sequence[str], side: Side = "end") -> list[TokenIds]:
+        """Tokenises one pair per passage; a pair that is too long loses one side of its passage and is flagged."""
+        return self._tokenizer.encode([self._pair(query, passage) for passage in passages], side)
+
+    def tokenize_windows(self, query: str, passages: Sequence[str], windows_max: int) -> list[list[TokenIds]]:
+        """Tokenises every passage into one pair, or into overlapping windows where one pair does not hold it.
+
+        Args:
+            query: read whole in every window.
+            passages: what to tokenise.
+            windows_max: windows of one passage, >= 1; the last is flagged `truncated` if the passage goes on behind it.
+        """
+        single = self.tokenize(query, passages)
+        if windows_max == 1:
+            return [[tokens] for tokens in single]
+        return [
+            self._tokenizer.windows(*self._pair(query, passage), windows_max) if tokens.truncated else [tokens]
+            for passage, tokens in zip(passages, single, strict=True)
+        ]
+
+    def _pair(self, query: str, passage: str) -> tuple[str, str]:
+        return self.built.prompts["query"] + query, self.built.prompts["passage"] + passage
 
     def score(self, tokens: TokenIds) -> float:
         """Runs the model on the calling thread.
@@ -154,7 +280,7 @@ class CrossEncoder(_Encoder):
         Raises:
             QueueFull: no place is left.
         """
-        return self._executor.submit(partial(self.score, tokens), lane)
+        return self.run_all(self.score, [tokens], lane)[0]
 
     def submit_all(self, batch: Sequence[TokenIds], lane: Lane = Lane.INTERACTIVE) -> list[Work[float]]:
         """Queues `score` for all of the pairs or for none.
@@ -162,4 +288,4 @@ class CrossEncoder(_Encoder):
         Raises:
             QueueFull: there are fewer places left than pairs.
         """
-        return self._executor.submit_all([partial(self.score, tokens) for tokens in batch], lane)
+        return self.run_all(self.score, batch, lane)

@@ -58,3 +58,18 @@ class QueueFull(Exception):
         """Keeps the hint for the caller."""
         super().__init__(f"the queue is full, try again in {retry_after_s:.2f} s")
         self.retry_after_s = retry_after_s
+
+
+class DeadlineHopeless(Exception):
+    """The work would not end before its deadline, so none of it was done.
+
+    Attributes:
+        needed_s: how long it would have taken, by the measured rate.
+        left_s: how long there was.
+    """
+
+    def __init__(self, needed_s: float, left_s: float) -> None:
+        """Keeps both times for the caller."""
+        super().__init__(f"needs about {needed_s:.3f} s, the deadline leaves {max(left_s, 0.0):.3f} s")
+        self.needed_s = needed_s
+        self.left_s = left_s

@@ -1,5 +1,6 @@
-"""A bounded two-lane executor: interactive work first, bulk work never starved."""
+"""A bounded two-lane executor: interactive work first, bulk work never starved, hopeless work never started."""
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -8,7 +9,7 @@ from concurrent.futures import Future
 from enum import IntEnum
 from typing import Any, Generic, TypeVar, cast
 
-from gannet_inference.errors import QueueFull
+from gannet_inference.errors import DeadlineHopeless, QueueFull
 
 R = TypeVar("R")
 
@@ -36,10 +37,12 @@ class Work(Future[R], Generic[R]):
         ran_s: time from start to end.
     """
 
-    def __init__(self, function: Callable[[], R]) -> None:
+    def __init__(self, function: Callable[[], R], expected_s: float, deadline_s: float | None) -> None:
         """Keeps what to run; only the executor makes these."""
         super().__init__()
         self.function = function
+        self.expected_s = expected_s
+        self.deadline_s = deadline_s
         self.submitted_at_s = time.monotonic()
         self.queued_s = 0.0
         self.ran_s = 0.0
@@ -65,6 +68,7 @@ class PriorityExecutor:
         self._changed = threading.Condition()
         # Ordered dicts rather than deques: a caller who leaves is taken out in O(1) and frees its place.
         self._lanes: tuple[OrderedDict[Work[Any], None], ...] = (OrderedDict(), OrderedDict())
+        self._expected_s = [0.0, 0.0]
         self._interactive_run = 0
         self._mean_run_s = 0.0
         self._closed = False
@@ -88,20 +92,39 @@ class PriorityExecutor:
         """
         return self.submit_all([function], lane)[0]
 
-    def submit_all(self, functions: Sequence[Callable[[], R]], lane: Lane = Lane.INTERACTIVE) -> list[Work[R]]:
+    def submit_all(
+        self,
+        functions: Sequence[Callable[[], R]],
+        lane: Lane = Lane.INTERACTIVE,
+        *,
+        expected_s: Sequence[float] = (),
+        deadline_s: float | None = None,
+    ) -> list[Work[R]]:
         """Queues all of the functions or none.
+
+        Args:
+            functions: what to run.
+            lane: the queue to wait in.
+            expected_s: how long each should run; empty where nobody knows.
+            deadline_s: the `time.monotonic()` instant after which nobody wants the results; None for no such instant. Work
+                that turns out hopeless while it waits is not started, its result is DeadlineHopeless.
 
         Raises:
             QueueFull: there are fewer places left than functions.
+            DeadlineHopeless: with what waits before it, the last function would end too late.
         """
-        batch = [Work(function) for function in functions]
+        expected_s = expected_s or [0.0] * len(functions)
+        batch = [Work(function, run_s, deadline_s) for function, run_s in zip(functions, expected_s, strict=True)]
         with self._changed:
             if self._closed:
                 raise RuntimeError("the executor is closed")
             if self.waiting + len(batch) > self._queue_max:
                 raise QueueFull(self._retry_after_s())
+            if batch and deadline_s is not None:
+                self._refuse_if_hopeless(expected_s, lane, deadline_s)
             for work in batch:
                 self._lanes[lane][work] = None
+            self._expected_s[lane] += sum(expected_s)
             self._changed.notify(len(batch))
         for work in batch:
             work.add_done_callback(self._forget_if_cancelled)
@@ -123,12 +146,30 @@ class PriorityExecutor:
             return
         waiting = cast("Work[Any]", work)
         with self._changed:
-            lane = next((lane for lane in self._lanes if waiting in lane), None)
+            lane = next((lane for lane in Lane if waiting in self._lanes[lane]), None)
             if lane is not None:
-                del lane[waiting]
+                self._take(lane, waiting)
         if lane is not None:
             # Tells `concurrent.futures.wait`; a thread that took the work in the meantime tells it itself.
             work.set_running_or_notify_cancel()
+
+    def _refuse_if_hopeless(self, expected_s: Sequence[float], lane: Lane, deadline_s: float) -> None:
+        """Leaves out what runs now and the share of the other lane: an estimate that errs does so in the caller's favour."""
+        before_s = sum(self._expected_s[: lane + 1])
+        needed_s = max((before_s + sum(expected_s)) / len(self._threads), max(expected_s, default=0.0))
+        left_s = deadline_s - time.monotonic()
+        if needed_s > left_s:
+            raise DeadlineHopeless(needed_s, left_s)
+
+    def _take(self, lane: Lane, work: Work[Any] | None = None) -> Work[Any]:
+        """Takes `work`, or the oldest there is, out of a lane; called under the lock."""
+        waiting = self._lanes[lane]
+        if work is None:
+            work = next(iter(waiting))
+        del waiting[work]
+        # Emptied to zero exactly: sums and differences of many floats drift.
+        self._expected_s[lane] = self._expected_s[lane] - work.expected_s if waiting else 0.0
+        return work
 
     def _retry_after_s(self) -> float:
         drain_s = self.waiting * self._mean_run_s / len(self._threads)
@@ -145,9 +186,9 @@ class PriorityExecutor:
             bulk_is_due = bulk and self._interactive_run >= self._bulk_every - 1
             if interactive and not bulk_is_due:
                 self._interactive_run += 1
-                return interactive.popitem(last=False)[0]
+                return self._take(Lane.INTERACTIVE)
             self._interactive_run = 0
-            return bulk.popitem(last=False)[0]
+            return self._take(Lane.BULK)
 
     def _work(self) -> None:
         while (work := self._next()) is not None:
@@ -155,6 +196,10 @@ class PriorityExecutor:
             if not work.set_running_or_notify_cancel():
                 continue
             work.queued_s = started_at_s - work.submitted_at_s
+            left_s = math.inf if work.deadline_s is None else work.deadline_s - started_at_s
+            if work.expected_s > left_s:
+                work.set_exception(DeadlineHopeless(work.expected_s, left_s))
+                continue
             try:
                 result = work.function()
             except Exception as error:  # noqa: BLE001 - the root of a task: whoever waits for the work gets the error

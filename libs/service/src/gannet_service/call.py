@@ -53,6 +53,12 @@ def principal() -> Principal:
     return call.principal
 
 
+def deadline_s() -> float | None:
+    """The `time.monotonic()` instant at which the caller stops waiting; None where there is none."""
+    call = _current.get()
+    return None if call is None else call.deadline
+
+
 def remaining_s(limit_s: float) -> float:
     """Seconds that may be spent from now on: what is left of the caller's deadline, at most `limit_s`.
 

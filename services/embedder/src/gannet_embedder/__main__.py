@@ -6,11 +6,11 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import add_EmbedderServicer_to_server
 from gannet_embedder.config import EmbedderConfig
 from gannet_embedder.embedding import TextEmbedder
 from gannet_embedder.servicer import SERVICE, EmbedderServicer
+from gannet_embedder.tei import servicer as tei
 from gannet_embedder.wire import Limits
 from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import ModelError
@@ -29,46 +29,50 @@ async def main() -> None:
     config = load(EmbedderConfig)
     telemetry.set_up(config)
     sessions = config.sessions or max(1, cores_available() // config.threads)
-    encoder = _open(config, sessions)
-    embedder = TextEmbedder(encoder, queue_texts_max=config.queue_texts_max)
-    waiting = Gauge("gannet_model_waiting", "Texts that wait for the model.")
-    waiting.set_function(lambda: encoder.waiting)
+    encoders = _open(config, sessions)
+    embedders = {one.built.name: TextEmbedder(one, queue_texts_max=config.queue_texts_max) for one in encoders}
+    Gauge("gannet_model_waiting", "Texts that wait for a model.").set_function(lambda: encoders[0].waiting)
     limits = Limits(
         batch_texts_max=config.batch_texts_max,
         text_bytes_max=config.text_bytes_max,
+        token_texts_max=config.token_texts_max,
+        stream_requests_max=config.stream_requests_max,
         languages=LANGUAGES,
         average_length=config.bm25_average_length,
     )
-    info = pb.InfoResponse(
-        model=encoder.built.name,
-        model_digest=encoder.built.digest,
-        precision=encoder.built.precision,
-        dim=encoder.built.dim,
-        tokens_max=encoder.built.tokens_max,
-        batch_texts_max=config.batch_texts_max,
-        text_bytes_max=config.text_bytes_max,
-        execution_provider=encoder.execution_provider,
-        sessions=sessions,
-        languages=LANGUAGES,
-    )
+    first = embedders[config.model]
     await serve(
         config,
-        service_names=[SERVICE],
-        add=[partial(add_EmbedderServicer_to_server, EmbedderServicer(embedder, limits, info))],
+        service_names=[SERVICE, *tei.SERVICES],
+        add=[
+            partial(add_EmbedderServicer_to_server, EmbedderServicer(embedders, limits, sessions=sessions)),
+            partial(tei.register, embedder=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
+        ],
         health=Health((SERVICE,)),
-        close=[partial(asyncio.to_thread, embedder.close)],
+        close=[partial(asyncio.to_thread, embedder.close) for embedder in embedders.values()],
     )
 
 
-def _open(config: EmbedderConfig, sessions: int) -> BiEncoder:
-    """The model, built first where it is not; ends the process where it cannot be had."""
+def _open(config: EmbedderConfig, sessions: int) -> list[BiEncoder]:
+    """The models, built first where they are not; ends the process where one cannot be had."""
+    encoders: list[BiEncoder] = []
     try:
-        entry = load_manifest(config.manifest).entry(config.model)
-        built = ensure_built(entry, config.precision or None, config.models_dir)
-        return BiEncoder.open(built, sessions=sessions, threads=config.threads, queue_max=config.queue_texts_max)
+        manifest = load_manifest(config.manifest)
+        for name in dict.fromkeys([config.model, *config.extra_models]):
+            built = ensure_built(manifest.entry(name), config.precision or None, config.models_dir)
+            encoders.append(
+                BiEncoder.open(
+                    built,
+                    sessions=sessions,
+                    threads=config.threads,
+                    queue_max=config.queue_texts_max,
+                    beside=encoders[0] if encoders else None,
+                )
+            )
     except ModelError as error:
         print(f"embedder: {error}; `make models` builds the models", file=sys.stderr)  # noqa: T201 - for who starts it
         raise SystemExit(EXIT_CONFIG) from error
+    return encoders
 
 
 if __name__ == "__main__":

@@ -16,17 +16,27 @@ class EmbedderConfig(ServiceConfig):
     model_config = SettingsConfigDict(env_prefix="GANNET_EMBEDDER_")
     service: ClassVar[str] = "embedder"
 
-    model: str = Field("all-minilm-l6-v2", description="Manifest name of the bi-encoder.")
+    model: str = Field(
+        "all-minilm-l6-v2", description="Manifest name of the bi-encoder; it answers requests that name none."
+    )
+    extra_models: list[str] = Field(
+        [],
+        max_length=64,
+        description="Manifest names of bi-encoders that are served too, to requests that name them; a JSON list in the environment.",
+    )
     models_dir: Path = Field(Path(".gannet/models"), description="Folder of the built models (`make models`).")
     manifest: Path | None = Field(
         None,
         description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
     )
     precision: Literal["", "int8", "fp32"] = Field(
-        "", description="Precision of the weights; empty means the model's default in the manifest."
+        "", description="Precision of the weights of all models; empty means each model's default in the manifest."
     )
     sessions: int = Field(
-        0, ge=0, le=1024, description="Texts that the model reads at once; 0 means one per `threads` available cores."
+        0,
+        ge=0,
+        le=1024,
+        description="Texts read at once, by all models together; 0 means one per `threads` available cores.",
     )
     threads: int = Field(
         1, ge=1, le=256, description="Cores that the model uses per text; several texts side by side are faster."
@@ -45,6 +55,19 @@ class EmbedderConfig(ServiceConfig):
     )
     text_bytes_max: int = Field(
         65_536, ge=1, le=1 << 24, description="Longest text, bytes of UTF-8; a longer one fails alone."
+    )
+    token_texts_max: int = Field(
+        16,
+        ge=1,
+        le=65_536,
+        description="Texts in one request for token vectors, which are 4 bytes times the model's dimensions for each token.",
+    )
+    stream_requests_max: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="Messages of one stream in work at once; the server reads no further ahead. Every open stream counts in "
+        "`concurrent_rpcs_max`.",
     )
     bm25_average_length: float = Field(
         AVERAGE_LENGTH,

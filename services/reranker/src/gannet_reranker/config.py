@@ -15,17 +15,27 @@ class RerankerConfig(ServiceConfig):
     model_config = SettingsConfigDict(env_prefix="GANNET_RERANKER_")
     service: ClassVar[str] = "reranker"
 
-    model: str = Field("reranker-minilm-l6-qa", description="Manifest name of the cross-encoder.")
+    model: str = Field(
+        "reranker-minilm-l6-qa", description="Manifest name of the cross-encoder; it answers requests that name none."
+    )
+    extra_models: list[str] = Field(
+        [],
+        max_length=64,
+        description="Manifest names of cross-encoders that are served too, to requests that name them; a JSON list in the environment.",
+    )
     models_dir: Path = Field(Path(".gannet/models"), description="Folder of the built models (`make models`).")
     manifest: Path | None = Field(
         None,
         description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
     )
     precision: Literal["", "int8", "fp32"] = Field(
-        "", description="Precision of the weights; empty means the model's default in the manifest."
+        "", description="Precision of the weights of all models; empty means each model's default in the manifest."
     )
     sessions: int = Field(
-        0, ge=0, le=1024, description="Pairs that the model reads at once; 0 means one per `threads` available cores."
+        0,
+        ge=0,
+        le=1024,
+        description="Pairs read at once, by all models together; 0 means one per `threads` available cores.",
     )
     threads: int = Field(
         1, ge=1, le=256, description="Cores that the model uses per pair; several pairs side by side are faster."
@@ -34,22 +44,38 @@ class RerankerConfig(ServiceConfig):
         2048,
         ge=1,
         le=1_000_000,
-        description="Passages that may wait for the model; more are refused with RESOURCE_EXHAUSTED.",
+        description="Windows of passages that may wait for a model; more are refused with RESOURCE_EXHAUSTED.",
     )
     batch_texts_max: int = Field(
         256,
         ge=1,
         le=65_536,
-        description="Passages in one request; at most `queue_texts_max`, or a full one could never be served.",
+        description="Passages in one request; with `windows_max` windows each at most `queue_texts_max`, or a full one could never "
+        "be served.",
+    )
+    windows_max: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Windows read of a passage that is too long for the model, each sharing a quarter with the next; 1 cuts passages.",
     )
     text_bytes_max: int = Field(
         65_536, ge=1, le=1 << 24, description="Longest query or passage, bytes of UTF-8; a longer one is refused."
     )
 
+    stream_requests_max: int = Field(
+        4,
+        ge=1,
+        le=1024,
+        description="Messages of one stream in work at once; the server reads no further ahead. Every open stream counts in "
+        "`concurrent_rpcs_max`.",
+    )
+
     @model_validator(mode="after")
     def _a_full_request_fits(self) -> Self:
-        if self.batch_texts_max > self.queue_texts_max:
+        if self.batch_texts_max * self.windows_max > self.queue_texts_max:
             raise ValueError(
-                f"batch_texts_max {self.batch_texts_max} is more than queue_texts_max {self.queue_texts_max}"
+                f"batch_texts_max {self.batch_texts_max} times windows_max {self.windows_max} is more than "
+                f"queue_texts_max {self.queue_texts_max}"
             )
         return self

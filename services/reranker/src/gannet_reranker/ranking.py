@@ -1,41 +1,71 @@
 """Passages ranked against a query: pairs are tokenised on one thread, scored on the model's, and sorted.
 
-Whoever leaves takes the pairs that have not started along.
+A passage that one pair does not hold is read in overlapping windows and scores what its best window scores. Whoever leaves takes
+the windows that have not started along.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
+from typing import TypeVar
 
 from gannet_inference.encoder import CrossEncoder
-from gannet_inference.errors import QueueFull
-from gannet_inference.lanes import PriorityExecutor
-from gannet_inference.tokens import TokenIds
-from gannet_service.errors import Overloaded
+from gannet_inference.errors import DeadlineHopeless, QueueFull
+from gannet_inference.lanes import PriorityExecutor, Work
+from gannet_inference.manifest import Purpose
+from gannet_inference.store import BuiltModel
+from gannet_inference.tokens import Side, TextPieces, TokenIds
+from gannet_service.errors import DeadlineTooShort, InvalidInput, Overloaded
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What one call wants ranked.
+
+    Attributes:
+        query: read whole with every window.
+        passages: the texts, each within the limits.
+        windows_max: windows of one passage, >= 1.
+        side: which side a passage loses when there is one window.
+        refuse_long: rather refuse the call than leave a part of a passage unread.
+        deadline_s: the `time.monotonic()` instant at which the caller stops waiting; None for no such instant.
+    """
+
+    query: str
+    passages: Sequence[str]
+    windows_max: int
+    side: Side = "end"
+    refuse_long: bool = False
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranked:
-    """One passage: its place in the request, its logit, and whether its end was not read."""
+    """One passage: its place in the request, its best window's logit, how many were read, and whether a part was not."""
 
     index: int
     logit: float
+    windows: int
     truncated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """The passages by falling logit, and where the time went."""
+    """The passages by falling logit, what was read, and where the time went."""
 
     results: Sequence[Ranked]
+    token_count: int
     queue_s: float
     tokenize_s: float
     inference_s: float
 
 
 class PassageRanker:
-    """The model, and the one thread that tokenises for it."""
+    """One model, and the one thread that tokenises for it."""
 
     def __init__(self, encoder: CrossEncoder, *, queue_requests_max: int) -> None:
         """Takes over the encoder.
@@ -48,37 +78,93 @@ class PassageRanker:
         # One thread: tokenising a pair takes a hundredth of the model's time.
         self._tokenizing = PriorityExecutor(name="tokenize", threads=1, queue_max=queue_requests_max)
 
-    async def rank(self, query: str, passages: Sequence[str]) -> Ranking:
+    @property
+    def built(self) -> BuiltModel:
+        """What the model is."""
+        return self._encoder.built
+
+    @property
+    def execution_provider(self) -> str:
+        """Where the model runs, ONNX Runtime's name."""
+        return self._encoder.execution_provider
+
+    async def rank(self, candidates: Candidates) -> Ranking:
         """Score every passage and sort; equal scores keep their order. Cancelling drops what has not started.
 
         Raises:
-            Overloaded: the passages do not fit into the queue.
+            Overloaded: the windows do not fit into the queue.
+            DeadlineTooShort: by the measured rate, the last window would come after the deadline; nothing more is begun.
+            InvalidInput: a passage is too long for the model, and the call says to refuse that.
             ModelFailure: the model failed on a pair.
         """
+        tokenizing = self._submit(partial(self._tokenize, candidates))
+        passages = await asyncio.wrap_future(tokenizing)
+        if candidates.refuse_long and any(windows[-1].truncated for windows in passages):
+            raise InvalidInput(f"longer than {self.built.tokens_max} tokens", reason="TEXT_TOO_LONG")
+        windows = list(chain.from_iterable(passages))
         try:
-            tokenizing = self._tokenizing.submit(partial(self._encoder.tokenize, query, passages))
-            tokens: Sequence[TokenIds] = await asyncio.wrap_future(tokenizing)
-            works = self._encoder.submit_all(tokens)
+            works = self._encoder.run_all(self._encoder.score, windows, deadline_s=candidates.deadline_s)
         except QueueFull as error:
             raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
+        except DeadlineHopeless as error:
+            raise _hopeless(error) from error
         try:
-            logits = await asyncio.gather(*map(asyncio.wrap_future, works))
+            logits = iter(await asyncio.gather(*map(asyncio.wrap_future, works)))
+        except DeadlineHopeless as error:
+            raise _hopeless(error) from error
         finally:
-            # After a failure nobody reads the other scores.
+            # After an error nobody reads the other scores.
             for work in works:
                 work.cancel()
         results = [
-            Ranked(index=index, logit=logit, truncated=ids.truncated)
-            for index, (logit, ids) in enumerate(zip(logits, tokens, strict=True))
+            Ranked(
+                index=index,
+                logit=max(next(logits) for _ in read),
+                windows=len(read),
+                truncated=read[-1].truncated,
+            )
+            for index, read in enumerate(passages)
         ]
         return Ranking(
             results=sorted(results, key=lambda ranked: -ranked.logit),
+            token_count=sum(window.count for window in windows),
             queue_s=max(work.queued_s for work in works),
             tokenize_s=tokenizing.ran_s,
             inference_s=sum(work.ran_s for work in works),
         )
 
+    async def tokenize(self, text: str, purpose: Purpose | None, *, special: bool) -> TextPieces:
+        """The tokens of a text, uncut, behind the prompt for a purpose; `special` adds the model's special tokens.
+
+        Raises:
+            Overloaded: the text does not fit into the queue.
+        """
+        work = self._submit(partial(self._encoder.pieces, [text], purpose=purpose, special=special))
+        (pieces,) = await asyncio.wrap_future(work)
+        return pieces
+
+    async def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
+        """The text that token ids stand for; errors as `tokenize`."""
+        work = self._submit(partial(self._encoder.decode, ids, skip_special=skip_special))
+        return await asyncio.wrap_future(work)
+
     def close(self) -> None:
         """Drop what waits and let what runs finish."""
         self._tokenizing.close()
         self._encoder.close()
+
+    def _tokenize(self, candidates: Candidates) -> Sequence[Sequence[TokenIds]]:
+        query, passages = candidates.query, candidates.passages
+        if candidates.windows_max == 1:
+            return [[tokens] for tokens in self._encoder.tokenize(query, passages, candidates.side)]
+        return self._encoder.tokenize_windows(query, passages, candidates.windows_max)
+
+    def _submit(self, function: Callable[[], R]) -> Work[R]:
+        try:
+            return self._tokenizing.submit(function)
+        except QueueFull as error:
+            raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
+
+
+def _hopeless(error: DeadlineHopeless) -> DeadlineTooShort:
+    return DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS")

@@ -3,6 +3,7 @@
 from __future__ import annotations  # grpc's classes are generic in their stubs only
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -11,6 +12,8 @@ from gannet.reranker.v1 import reranker_pb2 as pb
 from gannet.reranker.v1 import reranker_pb2_grpc
 from gannet_reranker import wire
 from gannet_reranker.ranking import PassageRanker
+from gannet_service import call
+from gannet_service.errors import NotFound
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Reranker"].full_name
 
@@ -18,24 +21,32 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Reranker"].full_name
 class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
     """Checks a request, has its passages ranked, and writes the reply."""
 
-    def __init__(self, ranker: PassageRanker, limits: wire.Limits, info: pb.InfoResponse) -> None:
-        self._ranker = ranker
+    def __init__(self, rankers: Mapping[str, PassageRanker], limits: wire.Limits, *, sessions: int) -> None:
+        """Serves `rankers`, by model name; the first one answers requests that name none."""
+        self._rankers = rankers
         self._limits = limits
-        self._info = info
+        self._sessions = sessions
 
     async def Rerank(  # noqa: N802 - the method's name is the contract's
         self, request: pb.RerankRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.RerankResponse:
-        """See the proto. A caller who leaves, or whose deadline passes, takes along the pairs that have not started."""
+        """See the proto. A caller who leaves, or whose deadline passes, takes along the windows that have not started."""
         del context
         started = time.monotonic()
-        wire.check(request, self._limits)
-        ranking = await self._ranker.rank(request.query, list(request.passages))
+        ranker = self._find(request.model)
+        ranking = await ranker.rank(wire.to_candidates(request, self._limits, deadline_s=call.deadline_s()))
         return wire.to_response(ranking, request, time.monotonic() - started)
 
     async def Info(  # noqa: N802 - the method's name is the contract's
         self, request: pb.InfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.InfoResponse:
         """See the proto."""
-        del request, context
-        return self._info
+        del context
+        ranker = self._find(request.model)
+        return wire.to_info(ranker, self._limits, sessions=self._sessions, models=[*self._rankers])
+
+    def _find(self, model: str) -> PassageRanker:
+        ranker = self._rankers.get(model) if model else next(iter(self._rankers.values()))
+        if ranker is None:
+            raise NotFound(f"model: {model[:64]!r} is not served; there are {', '.join(self._rankers)}", field="model")
+        return ranker

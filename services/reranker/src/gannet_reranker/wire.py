@@ -1,10 +1,11 @@
 """Protobuf to and from what the reranker works with; every limit of a request is checked here."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gannet.reranker.v1 import reranker_pb2 as pb
-from gannet_reranker.ranking import Ranking
+from gannet_reranker.ranking import Candidates, PassageRanker, Ranking
 from gannet_service.errors import InvalidInput
 
 
@@ -14,28 +15,71 @@ class Limits:
 
     batch_passages_max: int
     text_bytes_max: int
+    windows_max: int
+    stream_requests_max: int
 
 
-def check(request: pb.RerankRequest, limits: Limits) -> None:
-    """Refuse a request that breaks a limit.
+def to_candidates(request: pb.RerankRequest, limits: Limits, *, deadline_s: float | None) -> Candidates:
+    """What to rank, for a caller who waits until `deadline_s`.
 
     Raises:
         InvalidInput: naming the field and the limit.
     """
-    if not request.query.strip():
+    check_texts(request.query, request.passages, limits, name="passages")
+    if request.windows_max > limits.windows_max:
+        limit = f"must be 1 to {limits.windows_max}, or 0 for that many"
+        raise InvalidInput(f"windows_max: {request.windows_max}, {limit}", field="windows_max")
+    return Candidates(
+        query=request.query,
+        passages=list(request.passages),
+        windows_max=request.windows_max or limits.windows_max,
+        deadline_s=deadline_s,
+    )
+
+
+def check_texts(query: str, passages: Sequence[str], limits: Limits, *, name: str) -> None:
+    """Refuse a query or passages, called `name` in the request, that break a limit.
+
+    Raises:
+        InvalidInput: naming the field and the limit.
+    """
+    if not query.strip():
         raise InvalidInput("query: must not be empty", field="query")
-    _check_size("query", request.query, limits.text_bytes_max)
-    count = len(request.passages)
-    if not 1 <= count <= limits.batch_passages_max:
-        raise InvalidInput(f"passages: {count} passages, must be 1 to {limits.batch_passages_max}", field="passages")
-    for place, passage in enumerate(request.passages):
-        _check_size(f"passages[{place}]", passage, limits.text_bytes_max)
+    check_size("query", query, limits)
+    if not 1 <= len(passages) <= limits.batch_passages_max:
+        raise InvalidInput(f"{name}: {len(passages)} {name}, must be 1 to {limits.batch_passages_max}", field=name)
+    for place, passage in enumerate(passages):
+        check_size(f"{name}[{place}]", passage, limits)
 
 
-def _check_size(field: str, text: str, bytes_max: int) -> None:
+def check_size(field: str, text: str, limits: Limits) -> None:
+    """Refuse a text that is too long.
+
+    Raises:
+        InvalidInput: naming the field and the limit.
+    """
     size = len(text.encode())
-    if size > bytes_max:
-        raise InvalidInput(f"{field}: {size} bytes, must be at most {bytes_max}", field=field, reason="TEXT_TOO_LONG")
+    if size > limits.text_bytes_max:
+        raise InvalidInput(
+            f"{field}: {size} bytes, must be at most {limits.text_bytes_max}", field=field, reason="TEXT_TOO_LONG"
+        )
+
+
+def to_info(ranker: PassageRanker, limits: Limits, *, sessions: int, models: Sequence[str]) -> pb.InfoResponse:
+    """What there is to say of one of `models`."""
+    built = ranker.built
+    return pb.InfoResponse(
+        model=built.name,
+        model_digest=built.digest,
+        precision=built.precision,
+        tokens_max=built.tokens_max,
+        batch_passages_max=limits.batch_passages_max,
+        text_bytes_max=limits.text_bytes_max,
+        execution_provider=ranker.execution_provider,
+        sessions=sessions,
+        models=models,
+        windows_max=limits.windows_max,
+    )
 
 
 def to_response(ranking: Ranking, request: pb.RerankRequest, total_s: float) -> pb.RerankResponse:
@@ -45,8 +89,9 @@ def to_response(ranking: Ranking, request: pb.RerankRequest, total_s: float) -> 
         results=[
             pb.RerankResult(
                 index=ranked.index,
-                score=_sigmoid(ranked.logit) if request.sigmoid else ranked.logit,
+                score=sigmoid(ranked.logit) if request.sigmoid else ranked.logit,
                 truncated=ranked.truncated,
+                windows=ranked.windows,
             )
             for ranked in results
         ],
@@ -59,7 +104,8 @@ def to_response(ranking: Ranking, request: pb.RerankRequest, total_s: float) -> 
     )
 
 
-def _sigmoid(logit: float) -> float:
+def sigmoid(logit: float) -> float:
+    """The logit mapped to (0, 1)."""
     # By way of tanh, which cannot overflow.
     return 0.5 * (1.0 + math.tanh(0.5 * logit))
 

@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/common/v1/vectors.proto\x12\x10gannet.common.v1\"(\n\x0b\x44\x65nseVector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/common/v1/vectors.proto\x12\x10gannet.common.v1\"b\n\x0b\x44\x65nseVector\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.gannet.common.v1.DenseType\x12\r\n\x05scale\x18\x04 \x01(\x02\"/\n\x0cSparseVector\x12\x0f\n\x07indices\x18\x01 \x03(\r\x12\x0e\n\x06values\x18\x02 \x01(\x0c*k\n\tDenseType\x12\x1a\n\x16\x44\x45NSE_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45NSE_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x45NSE_TYPE_INT8\x10\x02\x12\x15\n\x11\x44\x45NSE_TYPE_BINARY\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.common.v1.vectors_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DENSETYPE']._serialized_start=201
+  _globals['_DENSETYPE']._serialized_end=308
   _globals['_DENSEVECTOR']._serialized_start=52
-  _globals['_DENSEVECTOR']._serialized_end=92
-  _globals['_SPARSEVECTOR']._serialized_start=94
-  _globals['_SPARSEVECTOR']._serialized_end=141
+  _globals['_DENSEVECTOR']._serialized_end=150
+  _globals['_SPARSEVECTOR']._serialized_start=152
+  _globals['_SPARSEVECTOR']._serialized_end=199
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,29 +19,71 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DenseType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DenseTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DenseType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DENSE_TYPE_UNSPECIFIED: _DenseType.ValueType  # 0
+    """DENSE_TYPE_UNSPECIFIED means FLOAT32, in requests and in vectors."""
+    DENSE_TYPE_FLOAT32: _DenseType.ValueType  # 1
+    """DENSE_TYPE_FLOAT32 is exact: float32, little-endian, 4 bytes a component."""
+    DENSE_TYPE_INT8: _DenseType.ValueType  # 2
+    """DENSE_TYPE_INT8 is one signed byte a component, -127 to 127; a component is its byte times the vector's scale."""
+    DENSE_TYPE_BINARY: _DenseType.ValueType  # 3
+    """DENSE_TYPE_BINARY is one bit a component, 1 where the component is > 0: the first component is the highest bit of the first
+    byte, and what is left of the last byte is 0.
+    """
+
+class DenseType(_DenseType, metaclass=_DenseTypeEnumTypeWrapper):
+    """DenseType says how the components of a dense vector are written."""
+
+DENSE_TYPE_UNSPECIFIED: DenseType.ValueType  # 0
+"""DENSE_TYPE_UNSPECIFIED means FLOAT32, in requests and in vectors."""
+DENSE_TYPE_FLOAT32: DenseType.ValueType  # 1
+"""DENSE_TYPE_FLOAT32 is exact: float32, little-endian, 4 bytes a component."""
+DENSE_TYPE_INT8: DenseType.ValueType  # 2
+"""DENSE_TYPE_INT8 is one signed byte a component, -127 to 127; a component is its byte times the vector's scale."""
+DENSE_TYPE_BINARY: DenseType.ValueType  # 3
+"""DENSE_TYPE_BINARY is one bit a component, 1 where the component is > 0: the first component is the highest bit of the first
+byte, and what is left of the last byte is 0.
+"""
+Global___DenseType: _TypeAlias = DenseType  # noqa: Y015
+
 @_typing.final
 class DenseVector(_message.Message):
-    """DenseVector is one embedding. Its bytes are wire-identical to packed floats, and no language has to build a list of
-    boxed numbers to read them.
+    """DenseVector is one embedding. As FLOAT32 its bytes are wire-identical to packed floats, and no language has to build a list
+    of boxed numbers to read them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
     DIM_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
-    """data holds dim float32 values, little-endian, 4·dim bytes. Empty means that no dense vector was asked for."""
+    """data holds the components as type says: 4·dim, dim or ⌈dim/8⌉ bytes. Empty means that no dense vector was asked for."""
     dim: _builtins.int
     """dim is the number of components, 1 to 65,536."""
+    type: Global___DenseType.ValueType
+    """type says how data is written."""
+    scale: _builtins.float
+    """scale turns INT8 bytes back into components, >= 0; the greatest component is 127 of it. 0 in other types, and where every
+    component is 0.
+    """
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
         dim: _builtins.int = ...,
+        type: Global___DenseType.ValueType = ...,
+        scale: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dim", b"dim"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "dim", b"dim", "scale", b"scale", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,31 +26,45 @@ from gannet.common.v1 import vectors_pb2 as gannet_dot_common_dot_v1_dot_vectors
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/embedder/v1/embedder.proto\x12\x12gannet.embedder.v1\x1a\x1egannet/common/v1/vectors.proto\x1a\x17google/rpc/status.proto\"\xd7\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\x07purpose\x18\x02 \x01(\x0e\x32\x1b.gannet.embedder.v1.Purpose\x12\x12\n\nwant_dense\x18\x03 \x01(\x08\x12\x13\n\x0bwant_sparse\x18\x04 \x01(\x08\x12.\n\x08priority\x18\x05 \x01(\x0e\x32\x1c.gannet.embedder.v1.Priority\x12\x31\n\x06sparse\x18\x06 \x01(\x0b\x32!.gannet.embedder.v1.SparseOptions\"9\n\rSparseOptions\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x16\n\x0e\x61verage_length\x18\x02 \x01(\x02\"o\n\rEmbedResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.gannet.embedder.v1.EmbedResult\x12,\n\x07timings\x18\x02 \x01(\x0b\x32\x1b.gannet.embedder.v1.Timings\"\xb6\x01\n\x0b\x45mbedResult\x12,\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x1d.gannet.common.v1.DenseVector\x12.\n\x06sparse\x18\x02 \x01(\x0b\x32\x1e.gannet.common.v1.SparseVector\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"X\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"\r\n\x0bInfoRequest\"\xd9\x01\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x12\n\ntokens_max\x18\x05 \x01(\r\x12\x17\n\x0f\x62\x61tch_texts_max\x18\x06 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x07 \x01(\r\x12\x1a\n\x12\x65xecution_provider\x18\x08 \x01(\t\x12\x10\n\x08sessions\x18\t \x01(\r\x12\x11\n\tlanguages\x18\n \x03(\t*J\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_QUERY\x10\x01\x12\x13\n\x0fPURPOSE_PASSAGE\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02\x32\xa3\x01\n\x08\x45mbedder\x12L\n\x05\x45mbed\x12 .gannet.embedder.v1.EmbedRequest\x1a!.gannet.embedder.v1.EmbedResponse\x12I\n\x04Info\x12\x1f.gannet.embedder.v1.InfoRequest\x1a .gannet.embedder.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/embedder/v1/embedder.proto\x12\x12gannet.embedder.v1\x1a\x1egannet/common/v1/vectors.proto\x1a\x17google/rpc/status.proto\"\x9d\x03\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12,\n\x07purpose\x18\x02 \x01(\x0e\x32\x1b.gannet.embedder.v1.Purpose\x12\x12\n\nwant_dense\x18\x03 \x01(\x08\x12\x13\n\x0bwant_sparse\x18\x04 \x01(\x08\x12.\n\x08priority\x18\x05 \x01(\x0e\x32\x1c.gannet.embedder.v1.Priority\x12\x31\n\x06sparse\x18\x06 \x01(\x0b\x32!.gannet.embedder.v1.SparseOptions\x12\r\n\x05model\x18\x07 \x01(\t\x12;\n\x0ftruncation_side\x18\x08 \x01(\x0e\x32\".gannet.embedder.v1.TruncationSide\x12\x0c\n\x04\x64ims\x18\t \x01(\r\x12/\n\ndense_type\x18\n \x01(\x0e\x32\x1b.gannet.common.v1.DenseType\x12\x16\n\tnormalise\x18\x0b \x01(\x08H\x00\x88\x01\x01\x12\x13\n\x0bwant_tokens\x18\x0c \x01(\x08\x42\x0c\n\n_normalise\"9\n\rSparseOptions\x12\x10\n\x08language\x18\x01 \x01(\t\x12\x16\n\x0e\x61verage_length\x18\x02 \x01(\x02\"o\n\rEmbedResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.gannet.embedder.v1.EmbedResult\x12,\n\x07timings\x18\x02 \x01(\x0b\x32\x1b.gannet.embedder.v1.Timings\"\xef\x01\n\x0b\x45mbedResult\x12,\n\x05\x64\x65nse\x18\x01 \x01(\x0b\x32\x1d.gannet.common.v1.DenseVector\x12.\n\x06sparse\x18\x02 \x01(\x0b\x32\x1e.gannet.common.v1.SparseVector\x12\x13\n\x0btoken_count\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\x12\x37\n\rtoken_vectors\x18\x06 \x01(\x0b\x32 .gannet.embedder.v1.TokenVectors\"8\n\x0cTokenVectors\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\"G\n\x12\x45mbedStreamRequest\x12\x31\n\x07request\x18\x01 \x01(\x0b\x32 .gannet.embedder.v1.EmbedRequest\"|\n\x13\x45mbedStreamResponse\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32!.gannet.embedder.v1.EmbedResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"]\n\x0fTokenizeRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x07purpose\x18\x03 \x01(\x0e\x32\x1b.gannet.embedder.v1.Purpose\"G\n\x10TokenizeResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".gannet.embedder.v1.TokenizeResult\"\x89\x01\n\x0eTokenizeResult\x12\x0b\n\x03ids\x18\x01 \x03(\r\x12\x0e\n\x06tokens\x18\x02 \x03(\t\x12\x13\n\x0bstart_bytes\x18\x03 \x03(\r\x12\x11\n\tend_bytes\x18\x04 \x03(\r\x12\x0f\n\x07special\x18\x05 \x03(\x08\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\"X\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"\x1c\n\x0bInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xb3\x02\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x12\n\ntokens_max\x18\x05 \x01(\r\x12\x17\n\x0f\x62\x61tch_texts_max\x18\x06 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x07 \x01(\r\x12\x1a\n\x12\x65xecution_provider\x18\x08 \x01(\t\x12\x10\n\x08sessions\x18\t \x01(\r\x12\x11\n\tlanguages\x18\n \x03(\t\x12\x0e\n\x06models\x18\x0b \x03(\t\x12\x17\n\x0ftoken_texts_max\x18\x0c \x01(\r\x12\x1b\n\x13stream_requests_max\x18\r \x01(\r\x12\x12\n\nnormalised\x18\x0e \x01(\x08*J\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x11\n\rPURPOSE_QUERY\x10\x01\x12\x13\n\x0fPURPOSE_PASSAGE\x10\x02*Q\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x11\n\rPRIORITY_BULK\x10\x02*e\n\x0eTruncationSide\x12\x1f\n\x1bTRUNCATION_SIDE_UNSPECIFIED\x10\x00\x12\x17\n\x13TRUNCATION_SIDE_END\x10\x01\x12\x19\n\x15TRUNCATION_SIDE_START\x10\x02\x32\xde\x02\n\x08\x45mbedder\x12L\n\x05\x45mbed\x12 .gannet.embedder.v1.EmbedRequest\x1a!.gannet.embedder.v1.EmbedResponse\x12\x62\n\x0b\x45mbedStream\x12&.gannet.embedder.v1.EmbedStreamRequest\x1a\'.gannet.embedder.v1.EmbedStreamResponse(\x01\x30\x01\x12U\n\x08Tokenize\x12#.gannet.embedder.v1.TokenizeRequest\x1a$.gannet.embedder.v1.TokenizeResponse\x12I\n\x04Info\x12\x1f.gannet.embedder.v1.InfoRequest\x1a .gannet.embedder.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.embedder.v1.embedder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=1014
-  _globals['_PURPOSE']._serialized_end=1088
-  _globals['_PRIORITY']._serialized_start=1090
-  _globals['_PRIORITY']._serialized_end=1171
+  _globals['_PURPOSE']._serialized_start=1939
+  _globals['_PURPOSE']._serialized_end=2013
+  _globals['_PRIORITY']._serialized_start=2015
+  _globals['_PRIORITY']._serialized_end=2096
+  _globals['_TRUNCATIONSIDE']._serialized_start=2098
+  _globals['_TRUNCATIONSIDE']._serialized_end=2199
   _globals['_EMBEDREQUEST']._serialized_start=115
-  _globals['_EMBEDREQUEST']._serialized_end=330
-  _globals['_SPARSEOPTIONS']._serialized_start=332
-  _globals['_SPARSEOPTIONS']._serialized_end=389
-  _globals['_EMBEDRESPONSE']._serialized_start=391
-  _globals['_EMBEDRESPONSE']._serialized_end=502
-  _globals['_EMBEDRESULT']._serialized_start=505
-  _globals['_EMBEDRESULT']._serialized_end=687
-  _globals['_TIMINGS']._serialized_start=689
-  _globals['_TIMINGS']._serialized_end=777
-  _globals['_INFOREQUEST']._serialized_start=779
-  _globals['_INFOREQUEST']._serialized_end=792
-  _globals['_INFORESPONSE']._serialized_start=795
-  _globals['_INFORESPONSE']._serialized_end=1012
-  _globals['_EMBEDDER']._serialized_start=1174
-  _globals['_EMBEDDER']._serialized_end=1337
+  _globals['_EMBEDREQUEST']._serialized_end=528
+  _globals['_SPARSEOPTIONS']._serialized_start=530
+  _globals['_SPARSEOPTIONS']._serialized_end=587
+  _globals['_EMBEDRESPONSE']._serialized_start=589
+  _globals['_EMBEDRESPONSE']._serialized_end=700
+  _globals['_EMBEDRESULT']._serialized_start=703
+  _globals['_EMBEDRESULT']._serialized_end=942
+  _globals['_TOKENVECTORS']._serialized_start=944
+  _globals['_TOKENVECTORS']._serialized_end=1000
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=1002
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=1073
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=1075
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=1199
+  _globals['_TOKENIZEREQUEST']._serialized_start=1201
+  _globals['_TOKENIZEREQUEST']._serialized_end=1294
+  _globals['_TOKENIZERESPONSE']._serialized_start=1296
+  _globals['_TOKENIZERESPONSE']._serialized_end=1367
+  _globals['_TOKENIZERESULT']._serialized_start=1370
+  _globals['_TOKENIZERESULT']._serialized_end=1507
+  _globals['_TIMINGS']._serialized_start=1509
+  _globals['_TIMINGS']._serialized_end=1597
+  _globals['_INFOREQUEST']._serialized_start=1599
+  _globals['_INFOREQUEST']._serialized_end=1627
+  _globals['_INFORESPONSE']._serialized_start=1630
+  _globals['_INFORESPONSE']._serialized_end=1937
+  _globals['_EMBEDDER']._serialized_start=2202
+  _globals['_EMBEDDER']._serialized_end=2552
 # @@protoc_insertion_point(module_scope)

@@ -61,6 +61,28 @@ PRIORITY_BULK: Priority.ValueType  # 2
 """PRIORITY_BULK is for ingestion; it takes what the interactive lane leaves."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
+class _TruncationSide:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TruncationSideEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TruncationSide.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRUNCATION_SIDE_UNSPECIFIED: _TruncationSide.ValueType  # 0
+    """TRUNCATION_SIDE_UNSPECIFIED means END."""
+    TRUNCATION_SIDE_END: _TruncationSide.ValueType  # 1
+    TRUNCATION_SIDE_START: _TruncationSide.ValueType  # 2
+    """TRUNCATION_SIDE_START loses the model's prompt too, which stands before the text."""
+
+class TruncationSide(_TruncationSide, metaclass=_TruncationSideEnumTypeWrapper):
+    """TruncationSide is the side that a text which is too long loses."""
+
+TRUNCATION_SIDE_UNSPECIFIED: TruncationSide.ValueType  # 0
+"""TRUNCATION_SIDE_UNSPECIFIED means END."""
+TRUNCATION_SIDE_END: TruncationSide.ValueType  # 1
+TRUNCATION_SIDE_START: TruncationSide.ValueType  # 2
+"""TRUNCATION_SIDE_START loses the model's prompt too, which stands before the text."""
+Global___TruncationSide: _TypeAlias = TruncationSide  # noqa: Y015
+
 @_typing.final
 class EmbedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -71,14 +93,36 @@ class EmbedRequest(_message.Message):
     WANT_SPARSE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     SPARSE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRUNCATION_SIDE_FIELD_NUMBER: _builtins.int
+    DIMS_FIELD_NUMBER: _builtins.int
+    DENSE_TYPE_FIELD_NUMBER: _builtins.int
+    NORMALISE_FIELD_NUMBER: _builtins.int
+    WANT_TOKENS_FIELD_NUMBER: _builtins.int
     purpose: Global___Purpose.ValueType
     """purpose is required; UNSPECIFIED is INVALID_ARGUMENT."""
     want_dense: _builtins.bool
     """want_dense asks for dense vectors."""
     want_sparse: _builtins.bool
-    """want_sparse asks for BM25 vectors. At least one of the two must be asked for."""
+    """want_sparse asks for BM25 vectors. At least one of want_dense, want_sparse and want_tokens must be asked for."""
     priority: Global___Priority.ValueType
     """priority is the lane; UNSPECIFIED means INTERACTIVE."""
+    model: _builtins.str
+    """model is the name of one of Info.models; empty means the first of them."""
+    truncation_side: Global___TruncationSide.ValueType
+    """truncation_side is the side that a text beyond Info.tokens_max loses; its BM25 vector is always of the whole text."""
+    dims: _builtins.int
+    """dims keeps the first so many components of dense vectors, 1 to Info.dim, and then normalises again, for models that were
+    trained for it (matryoshka); 0 keeps all.
+    """
+    dense_type: _vectors_pb2.DenseType.ValueType
+    """dense_type is how dense vectors are written."""
+    normalise: _builtins.bool
+    """normalise scales dense vectors to length 1 (true) or leaves them as they are pooled (false); absent means what the model is
+    meant to do.
+    """
+    want_tokens: _builtins.bool
+    """want_tokens asks for a vector per token, in requests of at most Info.token_texts_max texts."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """texts are what to embed: 1 to Info.batch_texts_max of them, each at most Info.text_bytes_max bytes of UTF-8."""
@@ -96,12 +140,20 @@ class EmbedRequest(_message.Message):
         want_sparse: _builtins.bool = ...,
         priority: Global___Priority.ValueType = ...,
         sparse: Global___SparseOptions | None = ...,
+        model: _builtins.str = ...,
+        truncation_side: Global___TruncationSide.ValueType = ...,
+        dims: _builtins.int = ...,
+        dense_type: _vectors_pb2.DenseType.ValueType = ...,
+        normalise: _builtins.bool | None = ...,
+        want_tokens: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_normalise", b"_normalise", "normalise", b"normalise", "sparse", b"sparse"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["priority", b"priority", "purpose", b"purpose", "sparse", b"sparse", "texts", b"texts", "want_dense", b"want_dense", "want_sparse", b"want_sparse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalise", b"_normalise", "dense_type", b"dense_type", "dims", b"dims", "model", b"model", "normalise", b"normalise", "priority", b"priority", "purpose", b"purpose", "sparse", b"sparse", "texts", b"texts", "truncation_side", b"truncation_side", "want_dense", b"want_dense", "want_sparse", b"want_sparse", "want_tokens", b"want_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__normalise: _TypeAlias = _typing.Literal["normalise"]  # noqa: Y015
+    _WhichOneofArgType__normalise: _TypeAlias = _typing.Literal["_normalise", b"_normalise"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__normalise) -> _WhichOneofReturnType__normalise | None: ...
 
 Global___EmbedRequest: _TypeAlias = EmbedRequest  # noqa: Y015
 
@@ -166,10 +218,11 @@ class EmbedResult(_message.Message):
     TOKEN_COUNT_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    TOKEN_VECTORS_FIELD_NUMBER: _builtins.int
     token_count: _builtins.int
     """token_count is the number of tokens that the model read, special tokens included."""
     truncated: _builtins.bool
-    """truncated says that the text was longer than Info.tokens_max and that its dense vector leaves the end out."""
+    """truncated says that the text was longer than Info.tokens_max and that its dense vector leaves truncation_side out."""
     @_builtins.property
     def dense(self) -> _vectors_pb2.DenseVector:
         """dense is set if want_dense was."""
@@ -182,6 +235,10 @@ class EmbedResult(_message.Message):
     def error(self) -> _status_pb2.Status:
         """error is set, and the vectors are not, if this text alone could not be embedded."""
 
+    @_builtins.property
+    def token_vectors(self) -> Global___TokenVectors:
+        """token_vectors is set if want_tokens was."""
+
     def __init__(
         self,
         *,
@@ -190,14 +247,203 @@ class EmbedResult(_message.Message):
         token_count: _builtins.int = ...,
         truncated: _builtins.bool = ...,
         error: _status_pb2.Status | None = ...,
+        token_vectors: Global___TokenVectors | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "error", b"error", "sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "error", b"error", "sparse", b"sparse", "token_vectors", b"token_vectors"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "error", b"error", "sparse", b"sparse", "token_count", b"token_count", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dense", b"dense", "error", b"error", "sparse", b"sparse", "token_count", b"token_count", "token_vectors", b"token_vectors", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EmbedResult: _TypeAlias = EmbedResult  # noqa: Y015
+
+@_typing.final
+class TokenVectors(_message.Message):
+    """TokenVectors are the model's last hidden state over one text: neither pooled, cut to dims, quantised nor normalised."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIM_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """data holds count vectors of dim float32 values, little-endian, one after the other."""
+    count: _builtins.int
+    """count is the number of tokens, EmbedResult.token_count: those of Tokenize, cut at Info.tokens_max."""
+    dim: _builtins.int
+    """dim is the number of components of each, Info.dim."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        count: _builtins.int = ...,
+        dim: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "data", b"data", "dim", b"dim"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenVectors: _TypeAlias = TokenVectors  # noqa: Y015
+
+@_typing.final
+class EmbedStreamRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___EmbedRequest:
+        """request is one batch of texts, as for Embed."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___EmbedRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmbedStreamRequest: _TypeAlias = EmbedStreamRequest  # noqa: Y015
+
+@_typing.final
+class EmbedStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___EmbedResponse:
+        """response answers the request that came as many messages into the stream as this one."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """error says that this request was refused, with the details that Embed would have failed with."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___EmbedResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___EmbedStreamResponse: _TypeAlias = EmbedStreamResponse  # noqa: Y015
+
+@_typing.final
+class TokenizeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of one of Info.models; empty means the first of them."""
+    purpose: Global___Purpose.ValueType
+    """purpose puts the model's prompt in front of each text, as Embed does; UNSPECIFIED means no prompt."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """texts are what to tokenise: 1 to Info.batch_texts_max of them, each at most Info.text_bytes_max bytes of UTF-8."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        model: _builtins.str = ...,
+        purpose: Global___Purpose.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "purpose", b"purpose", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeRequest: _TypeAlias = TokenizeRequest  # noqa: Y015
+
+@_typing.final
+class TokenizeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenizeResult]:
+        """results has one entry per text, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___TokenizeResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeResponse: _TypeAlias = TokenizeResponse  # noqa: Y015
+
+@_typing.final
+class TokenizeResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    START_BYTES_FIELD_NUMBER: _builtins.int
+    END_BYTES_FIELD_NUMBER: _builtins.int
+    SPECIAL_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """ids are the tokens' numbers in the vocabulary, special tokens included; more than Info.tokens_max mean that Embed would cut."""
+
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """tokens are their spellings in the vocabulary."""
+
+    @_builtins.property
+    def start_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """start_bytes are where each begins in the text's UTF-8; equal to end_bytes for what is not in the text: special tokens and
+        the prompt's.
+        """
+
+    @_builtins.property
+    def end_bytes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """end_bytes are where each ends, exclusive."""
+
+    @_builtins.property
+    def special(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """special says which ones the tokenizer added."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """error is set, and the rest is not, if this text alone could not be tokenised."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        tokens: _abc.Iterable[_builtins.str] | None = ...,
+        start_bytes: _abc.Iterable[_builtins.int] | None = ...,
+        end_bytes: _abc.Iterable[_builtins.int] | None = ...,
+        special: _abc.Iterable[_builtins.bool] | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_bytes", b"end_bytes", "error", b"error", "ids", b"ids", "special", b"special", "start_bytes", b"start_bytes", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenizeResult: _TypeAlias = TokenizeResult  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
@@ -235,12 +481,17 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 class InfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of one of the models served; empty means the first of them."""
     def __init__(
         self,
+        *,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +511,10 @@ class InfoResponse(_message.Message):
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    TOKEN_TEXTS_MAX_FIELD_NUMBER: _builtins.int
+    STREAM_REQUESTS_MAX_FIELD_NUMBER: _builtins.int
+    NORMALISED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the manifest name of the model."""
     model_digest: _builtins.str
@@ -277,10 +532,20 @@ class InfoResponse(_message.Message):
     execution_provider: _builtins.str
     """execution_provider is ONNX Runtime's, e.g. "CPUExecutionProvider"."""
     sessions: _builtins.int
-    """sessions is the number of texts that the model reads at once."""
+    """sessions is the number of texts that are read at once, by all models together."""
+    token_texts_max: _builtins.int
+    """token_texts_max is the most texts that one request with want_tokens may carry."""
+    stream_requests_max: _builtins.int
+    """stream_requests_max is the number of messages of one EmbedStream that are in work at once."""
+    normalised: _builtins.bool
+    """normalised says that dense vectors have length 1 unless a request says otherwise."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """languages are those that SparseOptions.language accepts."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """models are the names of all models that this server has; the first one answers requests that name none."""
 
     def __init__(
         self,
@@ -295,10 +560,14 @@ class InfoResponse(_message.Message):
         execution_provider: _builtins.str = ...,
         sessions: _builtins.int = ...,
         languages: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        token_texts_max: _builtins.int = ...,
+        stream_requests_max: _builtins.int = ...,
+        normalised: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_texts_max", b"batch_texts_max", "dim", b"dim", "execution_provider", b"execution_provider", "languages", b"languages", "model", b"model", "model_digest", b"model_digest", "precision", b"precision", "sessions", b"sessions", "text_bytes_max", b"text_bytes_max", "tokens_max", b"tokens_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_texts_max", b"batch_texts_max", "dim", b"dim", "execution_provider", b"execution_provider", "languages", b"languages", "model", b"model", "model_digest", b"model_digest", "models", b"models", "normalised", b"normalised", "precision", b"precision", "sessions", b"sessions", "stream_requests_max", b"stream_requests_max", "text_bytes_max", b"text_bytes_max", "token_texts_max", b"token_texts_max", "tokens_max", b"tokens_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,16 @@ class EmbedderStub:
                 request_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.EmbedStream = channel.stream_stream(
+                '/gannet.embedder.v1.Embedder/EmbedStream',
+                request_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamRequest.SerializeToString,
+                response_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamResponse.FromString,
+                _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/gannet.embedder.v1.Embedder/Tokenize',
+                request_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
         self.Info = channel.unary_unary(
                 '/gannet.embedder.v1.Embedder/Info',
                 request_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.InfoRequest.SerializeToString,
@@ -54,14 +64,31 @@ class EmbedderServicer:
     def Embed(self, request, context):
         """Embed returns one result per text, in order. One bad text fails alone, in its own result.
         INVALID_ARGUMENT: no text, more than Info.batch_texts_max texts, or nothing asked for.
-        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+        NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did
+        not finish in time, or, with reason DEADLINE_HOPELESS, would not have and was not begun.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EmbedStream(self, request_iterator, context):
+        """EmbedStream answers each message as Embed would, in the order in which they came; an error is the answer to that message
+        alone, and the stream goes on. The server reads ahead of its answers by Info.stream_requests_max messages and no more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """Tokenize returns the tokens of each text, uncut, in order. INVALID_ARGUMENT: no text, or more than Info.batch_texts_max.
+        NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Info(self, request, context):
-        """Info describes the model that is loaded and the limits in force.
+        """Info describes one model and the limits in force. NOT_FOUND: no such model is served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +101,16 @@ def add_EmbedderServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedRequest.FromString,
                     response_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedResponse.SerializeToString,
+            ),
+            'EmbedStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EmbedStream,
+                    request_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamRequest.FromString,
+                    response_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.FromString,
+                    response_serializer=gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.SerializeToString,
             ),
             'Info': grpc.unary_unary_rpc_method_handler(
                     servicer.Info,
@@ -109,6 +146,60 @@ class Embedder:
             '/gannet.embedder.v1.Embedder/Embed',
             gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedRequest.SerializeToString,
             gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EmbedStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/gannet.embedder.v1.Embedder/EmbedStream',
+            gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamRequest.SerializeToString,
+            gannet_dot_embedder_dot_v1_dot_embedder__pb2.EmbedStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.embedder.v1.Embedder/Tokenize',
+            gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeRequest.SerializeToString,
+            gannet_dot_embedder_dot_v1_dot_embedder__pb2.TokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -19,10 +19,19 @@ class EmbedderStub:
     Embed: _aio.UnaryUnaryMultiCallable[_embedder_pb2.EmbedRequest, _embedder_pb2.EmbedResponse]
     """Embed returns one result per text, in order. One bad text fails alone, in its own result.
     INVALID_ARGUMENT: no text, more than Info.batch_texts_max texts, or nothing asked for.
-    RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+    NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did
+    not finish in time, or, with reason DEADLINE_HOPELESS, would not have and was not begun.
+    """
+    EmbedStream: _aio.StreamStreamMultiCallable[_embedder_pb2.EmbedStreamRequest, _embedder_pb2.EmbedStreamResponse]
+    """EmbedStream answers each message as Embed would, in the order in which they came; an error is the answer to that message
+    alone, and the stream goes on. The server reads ahead of its answers by Info.stream_requests_max messages and no more.
+    """
+    Tokenize: _aio.UnaryUnaryMultiCallable[_embedder_pb2.TokenizeRequest, _embedder_pb2.TokenizeResponse]
+    """Tokenize returns the tokens of each text, uncut, in order. INVALID_ARGUMENT: no text, or more than Info.batch_texts_max.
+    NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full.
     """
     Info: _aio.UnaryUnaryMultiCallable[_embedder_pb2.InfoRequest, _embedder_pb2.InfoResponse]
-    """Info describes the model that is loaded and the limits in force."""
+    """Info describes one model and the limits in force. NOT_FOUND: no such model is served."""
 
 class EmbedderServicer(metaclass=_abc_1.ABCMeta):
     """Embedder turns texts into dense vectors (an ONNX bi-encoder) and into BM25 sparse vectors."""
@@ -35,7 +44,28 @@ class EmbedderServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_embedder_pb2.EmbedResponse]:
         """Embed returns one result per text, in order. One bad text fails alone, in its own result.
         INVALID_ARGUMENT: no text, more than Info.batch_texts_max texts, or nothing asked for.
-        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+        NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did
+        not finish in time, or, with reason DEADLINE_HOPELESS, would not have and was not begun.
+        """
+
+    @_abc_1.abstractmethod
+    def EmbedStream(
+        self,
+        request_iterator: _abc.AsyncIterator[_embedder_pb2.EmbedStreamRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_embedder_pb2.EmbedStreamRequest], _abc.AsyncIterator[_embedder_pb2.EmbedStreamResponse]],
+    ) -> _abc.AsyncIterator[_embedder_pb2.EmbedStreamResponse]:
+        """EmbedStream answers each message as Embed would, in the order in which they came; an error is the answer to that message
+        alone, and the stream goes on. The server reads ahead of its answers by Info.stream_requests_max messages and no more.
+        """
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _embedder_pb2.TokenizeRequest,
+        context: _aio.ServicerContext[_embedder_pb2.TokenizeRequest, _abc.Awaitable[_embedder_pb2.TokenizeResponse]],
+    ) -> _abc.Awaitable[_embedder_pb2.TokenizeResponse]:
+        """Tokenize returns the tokens of each text, uncut, in order. INVALID_ARGUMENT: no text, or more than Info.batch_texts_max.
+        NOT_FOUND: no such model is served. RESOURCE_EXHAUSTED with RetryInfo: the queue is full.
         """
 
     @_abc_1.abstractmethod
@@ -44,6 +74,6 @@ class EmbedderServicer(metaclass=_abc_1.ABCMeta):
         request: _embedder_pb2.InfoRequest,
         context: _aio.ServicerContext[_embedder_pb2.InfoRequest, _abc.Awaitable[_embedder_pb2.InfoResponse]],
     ) -> _abc.Awaitable[_embedder_pb2.InfoResponse]:
-        """Info describes the model that is loaded and the limits in force."""
+        """Info describes one model and the limits in force. NOT_FOUND: no such model is served."""
 
 def add_EmbedderServicer_to_server(servicer: EmbedderServicer, server: _aio.Server) -> None: ...

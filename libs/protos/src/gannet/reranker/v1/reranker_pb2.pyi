@@ -26,12 +26,20 @@ class RerankRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     TOP_N_FIELD_NUMBER: _builtins.int
     SIGMOID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    WINDOWS_MAX_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """query is the question, 1 to Info.text_bytes_max bytes of UTF-8."""
     top_n: _builtins.int
     """top_n is the number of results wanted; 0 means all."""
     sigmoid: _builtins.bool
     """sigmoid maps logits to (0, 1); false returns raw logits."""
+    model: _builtins.str
+    """model is the name of one of Info.models; empty means the first of them."""
+    windows_max: _builtins.int
+    """windows_max is the most windows read of one passage, at most Info.windows_max; 0 means Info.windows_max, and 1 cuts a
+    passage at the end of the first.
+    """
     @_builtins.property
     def passages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """passages are the candidates: 1 to Info.batch_passages_max, each at most Info.text_bytes_max bytes of UTF-8."""
@@ -43,10 +51,12 @@ class RerankRequest(_message.Message):
         passages: _abc.Iterable[_builtins.str] | None = ...,
         top_n: _builtins.int = ...,
         sigmoid: _builtins.bool = ...,
+        model: _builtins.str = ...,
+        windows_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "query", b"query", "sigmoid", b"sigmoid", "top_n", b"top_n"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "passages", b"passages", "query", b"query", "sigmoid", b"sigmoid", "top_n", b"top_n", "windows_max", b"windows_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -87,22 +97,26 @@ class RerankResult(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    WINDOWS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """index is the passage's place in the request, from 0."""
     score: _builtins.float
     """score is the model's logit, or its sigmoid."""
     truncated: _builtins.bool
-    """truncated says that query and passage together were longer than Info.tokens_max and that the passage's end was not read."""
+    """truncated says that the passage's end was not read: it goes on behind its last window, or the query left no room for windows."""
+    windows: _builtins.int
+    """windows is the number of windows that were read, >= 1."""
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         score: _builtins.float = ...,
         truncated: _builtins.bool = ...,
+        windows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "score", b"score", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "score", b"score", "truncated", b"truncated", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -117,11 +131,11 @@ class Timings(_message.Message):
     INFERENCE_US_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
-    """queue_us is the time spent waiting for a free session, microseconds, the longest over the passages."""
+    """queue_us is the time spent waiting for a free session, microseconds, the longest over the windows."""
     tokenize_us: _builtins.int
     """tokenize_us is the time spent tokenising all pairs, microseconds."""
     inference_us: _builtins.int
-    """inference_us is the time spent in the model, microseconds, summed over the passages."""
+    """inference_us is the time spent in the model, microseconds, summed over the windows."""
     total_us: _builtins.int
     """total_us is the time from admission to reply, microseconds."""
     def __init__(
@@ -144,12 +158,17 @@ Global___Timings: _TypeAlias = Timings  # noqa: Y015
 class InfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    MODEL_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """model is the name of one of the models served; empty means the first of them."""
     def __init__(
         self,
+        *,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,6 +186,8 @@ class InfoResponse(_message.Message):
     TEXT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
     SESSIONS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    WINDOWS_MAX_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the manifest name of the model."""
     model_digest: _builtins.str
@@ -174,7 +195,7 @@ class InfoResponse(_message.Message):
     precision: _builtins.str
     """precision of the weights: "fp32" or "int8"."""
     tokens_max: _builtins.int
-    """tokens_max is the longest pair, in tokens, special tokens included; a longer pair loses the passage's end and is flagged."""
+    """tokens_max is the longest pair, in tokens, special tokens included; the passage of a longer one is read in windows."""
     batch_passages_max: _builtins.int
     """batch_passages_max is the most passages that one request may carry."""
     text_bytes_max: _builtins.int
@@ -182,7 +203,13 @@ class InfoResponse(_message.Message):
     execution_provider: _builtins.str
     """execution_provider is ONNX Runtime's, e.g. "CPUExecutionProvider"."""
     sessions: _builtins.int
-    """sessions is the number of pairs that the model reads at once."""
+    """sessions is the number of windows that are read at once, by all models together."""
+    windows_max: _builtins.int
+    """windows_max is the most windows that are read of one passage; each shares a quarter with the next."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """models are the names of all models that this server has; the first one answers requests that name none."""
+
     def __init__(
         self,
         *,
@@ -194,10 +221,12 @@ class InfoResponse(_message.Message):
         text_bytes_max: _builtins.int = ...,
         execution_provider: _builtins.str = ...,
         sessions: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        windows_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_passages_max", b"batch_passages_max", "execution_provider", b"execution_provider", "model", b"model", "model_digest", b"model_digest", "precision", b"precision", "sessions", b"sessions", "text_bytes_max", b"text_bytes_max", "tokens_max", b"tokens_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_passages_max", b"batch_passages_max", "execution_provider", b"execution_provider", "model", b"model", "model_digest", b"model_digest", "models", b"models", "precision", b"precision", "sessions", b"sessions", "text_bytes_max", b"text_bytes_max", "tokens_max", b"tokens_max", "windows_max", b"windows_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,15 +53,17 @@ class RerankerServicer:
 
     def Rerank(self, request, context):
         """Rerank returns passages by falling score; equal scores keep the order of the request.
-        INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max.
-        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+        A passage that is too long for the model is read in overlapping windows, and the best of them is its score.
+        INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max. NOT_FOUND: no such model is served.
+        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did not finish in time, or, with reason
+        DEADLINE_HOPELESS, would not have and was not begun.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Info(self, request, context):
-        """Info describes the model that is loaded and the limits in force.
+        """Info describes one model and the limits in force. NOT_FOUND: no such model is served.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,11 +18,13 @@ class RerankerStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Rerank: _aio.UnaryUnaryMultiCallable[_reranker_pb2.RerankRequest, _reranker_pb2.RerankResponse]
     """Rerank returns passages by falling score; equal scores keep the order of the request.
-    INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max.
-    RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+    A passage that is too long for the model is read in overlapping windows, and the best of them is its score.
+    INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max. NOT_FOUND: no such model is served.
+    RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did not finish in time, or, with reason
+    DEADLINE_HOPELESS, would not have and was not begun.
     """
     Info: _aio.UnaryUnaryMultiCallable[_reranker_pb2.InfoRequest, _reranker_pb2.InfoResponse]
-    """Info describes the model that is loaded and the limits in force."""
+    """Info describes one model and the limits in force. NOT_FOUND: no such model is served."""
 
 class RerankerServicer(metaclass=_abc_1.ABCMeta):
     """Reranker scores passages against a query with an ONNX cross-encoder."""
@@ -34,8 +36,10 @@ class RerankerServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_reranker_pb2.RerankRequest, _abc.Awaitable[_reranker_pb2.RerankResponse]],
     ) -> _abc.Awaitable[_reranker_pb2.RerankResponse]:
         """Rerank returns passages by falling score; equal scores keep the order of the request.
-        INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max.
-        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work could not finish in time.
+        A passage that is too long for the model is read in overlapping windows, and the best of them is its score.
+        INVALID_ARGUMENT: empty query, no passage, or more than Info.batch_passages_max. NOT_FOUND: no such model is served.
+        RESOURCE_EXHAUSTED with RetryInfo: the queue is full. DEADLINE_EXCEEDED: the work did not finish in time, or, with reason
+        DEADLINE_HOPELESS, would not have and was not begun.
         """
 
     @_abc_1.abstractmethod
@@ -44,6 +48,6 @@ class RerankerServicer(metaclass=_abc_1.ABCMeta):
         request: _reranker_pb2.InfoRequest,
         context: _aio.ServicerContext[_reranker_pb2.InfoRequest, _abc.Awaitable[_reranker_pb2.InfoResponse]],
     ) -> _abc.Awaitable[_reranker_pb2.InfoResponse]:
-        """Info describes the model that is loaded and the limits in force."""
+        """Info describes one model and the limits in force. NOT_FOUND: no such model is served."""
 
 def add_RerankerServicer_to_server(servicer: RerankerServicer, server: _aio.Server) -> None: ...

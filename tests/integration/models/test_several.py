@@ -1,0 +1,111 @@
+"""A server with more than one model, and with more open streams than anyone has threads."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from reference import tiny_model
+
+from gannet.embedder.v1 import embedder_pb2 as pb
+from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
+from gannet_service.errors import NotFound
+
+STREAMS = 1000
+MANIFEST = """
+[models.{name}]
+kind = "bi-encoder"
+source = {{ folder = "{name}" }}
+licence = "none"
+tokens_max = {tokens_max}
+precision = "fp32"
+prompts = {{ query = "one two " }}
+"""
+
+
+@pytest.fixture(scope="module")
+def two_models(start_service, tmp_path_factory: pytest.TempPathFactory):
+    """An embedder that serves "first" and, beside it, "second"."""
+    folder: Path = tmp_path_factory.mktemp("models")
+    for seed, name in enumerate(("first", "second")):
+        tiny_model.write(folder / name, weights=tiny_model.random_weights(seed=seed))
+    entries = [MANIFEST.format(name="first", tokens_max=12), MANIFEST.format(name="second", tokens_max=16)]
+    (folder / "models.toml").write_text("".join(entries))
+    settings = {
+        "MODELS_DIR": folder / "built",
+        "MANIFEST": folder / "models.toml",
+        "MODEL": "first",
+        "EXTRA_MODELS": '["second"]',
+        "CONCURRENT_RPCS_MAX": STREAMS + 100,
+    }
+    return start_service("gannet_embedder", {f"GANNET_EMBEDDER_{name}": value for name, value in settings.items()})
+
+
+@pytest.fixture
+def embedder(two_models, open_channel) -> EmbedderStub:
+    """A stub of the running embedder."""
+    return EmbedderStub(open_channel(two_models.address))
+
+
+def ask(model: str = "") -> pb.EmbedRequest:
+    """One text for one of the models."""
+    return pb.EmbedRequest(texts=["three four"], purpose=pb.PURPOSE_QUERY, want_dense=True, model=model)
+
+
+async def test_embed_by_model_is_answered_by_that_model(embedder):
+    """No name means the first; each model has its own vectors."""
+    vectors = {name: (await embedder.Embed(ask(name))).results[0].dense.data for name in ("", "first", "second")}
+    assert vectors[""] == vectors["first"]
+    first, second = (np.frombuffer(vectors[name], "<f4") for name in ("first", "second"))
+    assert float(first @ second) < 0.99
+
+
+async def test_info_by_model_describes_that_model_and_names_all(embedder):
+    """Each has its own digest and limits."""
+    infos = [await embedder.Info(pb.InfoRequest(model=name)) for name in ("", "second")]
+    assert [(info.model, info.tokens_max) for info in infos] == [("first", 12), ("second", 16)]
+    assert [list(info.models) for info in infos] == [["first", "second"]] * 2
+    assert infos[0].model_digest != infos[1].model_digest
+
+
+async def test_unknown_model_is_not_found_and_both_are_named(embedder, refusal):
+    """The caller learns what there is."""
+    error = await refusal(embedder.Embed(ask("third")))
+    assert isinstance(error, NotFound)
+    assert "first, second" in error.message
+
+
+async def test_tokenize_with_a_purpose_counts_the_prompt_and_places_the_text(embedder):
+    """The prompt's tokens are what the model would read, and stand nowhere in the text."""
+    request = pb.TokenizeRequest(texts=["three four"], purpose=pb.PURPOSE_QUERY)
+    (result,) = (await embedder.Tokenize(request)).results
+    assert list(result.tokens) == ["[CLS]", "one", "two", "three", "four", "[SEP]"]
+    assert list(zip(result.start_bytes, result.end_bytes, strict=True))[3:5] == [(0, 5), (6, 10)]
+    assert [*result.start_bytes[1:3], *result.end_bytes[1:3]] == [0, 0, 0, 0]
+    assert (await embedder.Embed(ask())).results[0].token_count == len(result.ids)
+
+
+async def test_thousand_open_streams_are_answered_and_take_no_threads(two_models, embedder):
+    """All are open at once, each is answered, and the server has as many threads as before."""
+    await embedder.Embed(ask())
+    threads = _threads(two_models.pid)
+    calls = [embedder.EmbedStream() for _ in range(STREAMS)]
+    message = pb.EmbedStreamRequest(request=ask())
+
+    async def say(call: grpc.aio.StreamStreamCall) -> str:
+        await call.write(message)
+        return (await call.read()).WhichOneof("outcome")
+
+    first = await asyncio.gather(*map(say, calls))
+    second = await asyncio.gather(*map(say, calls))
+
+    assert first == second == ["response"] * STREAMS
+    assert _threads(two_models.pid) - threads < 20
+    for call in calls:
+        await call.done_writing()
+    assert [await call.read() for call in calls] == [grpc.aio.EOF] * STREAMS
+
+
+def _threads(pid: int) -> int:
+    return len([*Path(f"/proc/{pid}/task").iterdir()])
