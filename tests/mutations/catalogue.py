@@ -304,7 +304,7 @@ LIMITS = (
         "a deadline is passed on",
         "tests/unit/service/test_interceptor.py",
         f"{SERVICE}/clients.py",
-        "response = await method(request, timeout=call.remaining_s(timeout_s), metadata",
+        "response = await method(request, timeout=left_s, metadata",
         "response = await method(request, timeout=timeout_s, metadata",
     ),
     _one(

@@ -264,7 +264,7 @@ class _Stream:
                         return
             await self._finish_writing()
         except Exception:
-            # The caller's iterable failed: end the call, so that the reader wakes up and tells.
+            # The root of the writing task. The caller's iterable failed: end the call, so that the reader wakes up and tells.
             self._call.cancel()
             raise
 

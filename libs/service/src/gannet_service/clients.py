@@ -74,55 +74,54 @@ async def unary(method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, *, n
     Raises:
         GannetError: what the server said, or DependencyUnavailable. Cancellation cancels the call.
     """
+    left_s = call.remaining_s(timeout_s)
     outgoing = _Outgoing(name)
     try:
-        response = await method(request, timeout=call.remaining_s(timeout_s), metadata=outgoing.metadata)
+        response = await method(request, timeout=left_s, metadata=outgoing.metadata)
+        outgoing.code = "OK"
+        return response
     except grpc.aio.AioRpcError as error:
         raise outgoing.refused(error) from error
-    except BaseException:
-        outgoing.end("CANCELLED")
-        raise
-    outgoing.end("OK")
-    return response
+    finally:
+        outgoing.end()
 
 
 async def stream(
     method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, name: str, timeout_s: float
 ) -> AsyncGenerator[R]:
     """Make one server-streaming call and yield its messages; closing the iterator cancels it. See `unary`."""
+    left_s = call.remaining_s(timeout_s)
     outgoing = _Outgoing(name)
+    responses = method(request, timeout=left_s, metadata=outgoing.metadata)
     try:
-        responses = method(request, timeout=call.remaining_s(timeout_s), metadata=outgoing.metadata)
-        try:
-            async for response in responses:
-                yield response
-        finally:
-            responses.cancel()
+        async for response in responses:
+            yield response
+        outgoing.code = "OK"
     except grpc.aio.AioRpcError as error:
         raise outgoing.refused(error) from error
-    except BaseException:
-        outgoing.end("CANCELLED")
-        raise
-    outgoing.end("OK")
+    finally:
+        responses.cancel()
+        outgoing.end()
 
 
 class _Outgoing:
-    """The span, the clock and the metadata of one outgoing call."""
+    """The span, the clock and the metadata of one outgoing call; `code` is how it ended, CANCELLED unless it is told otherwise."""
 
     def __init__(self, name: str) -> None:
+        self.code = "CANCELLED"
         self._name = name
         self._started = time.monotonic()
         self._span = _tracer.start_span(name, kind=SpanKind.CLIENT)
         # The next hop's parent is this span; no context manager is held, so a generator may be closed from another task.
         self.metadata = call.outgoing_metadata(self._span)
 
-    def end(self, code: str) -> None:
-        metrics.client_duration_s.labels(self._name, code).observe(time.monotonic() - self._started)
-        self._span.set_attribute("rpc.grpc.status", code)
-        if code not in ("OK", "CANCELLED"):
-            self._span.set_status(Status(StatusCode.ERROR, code))
+    def end(self) -> None:
+        metrics.client_duration_s.labels(self._name, self.code).observe(time.monotonic() - self._started)
+        self._span.set_attribute("rpc.grpc.status", self.code)
+        if self.code not in ("OK", "CANCELLED"):
+            self._span.set_status(Status(StatusCode.ERROR, self.code))
         self._span.end()
 
     def refused(self, error: grpc.aio.AioRpcError) -> GannetError:
-        self.end(error.code().name)
+        self.code = error.code().name
         return from_rpc_error(error)

@@ -51,9 +51,8 @@ class Blobs:
                 file.flush()
                 os.fsync(file.fileno())
                 Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            finally:
+                Path(file.name).unlink(missing_ok=True)  # still there only if it was not put in place
         # A name is durable once its folder is; a new folder's name once the folder above is.
         for folder in {path.parent, *(new.parent for new in missing)}:
             _fsync_folder(folder)

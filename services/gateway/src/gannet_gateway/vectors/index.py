@@ -102,7 +102,7 @@ class Index:
         """Store passages; returns when they are durable. Stops at the first batch that fails."""
         for at in range(0, len(points), UPSERT_POINTS_MAX):
             batch = [_struct(point) for point in points[at : at + UPSERT_POINTS_MAX]]
-            call.remaining_s(self._timeout_s)
+            call.remaining_s(self._timeout_s)  # raises once the caller's deadline has passed
             await ask(self._client.upsert(name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
 
     async def delete_other_revisions(self, name: str, document: DocumentName, live: int) -> None:
