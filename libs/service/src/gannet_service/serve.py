@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import structlog
+import uvloop
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -37,7 +38,7 @@ class PortTaken(OSError):
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's main coroutine to its end; a taken port is one line and exit code 2, like any unusable setting."""
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     except PortTaken as error:
         print(f"config: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         raise SystemExit(EXIT_CONFIG) from None
