@@ -1,8 +1,9 @@
 """Writes the ONNX graph of a BERT-family encoder straight from its weights.
 
-Plain ONNX operators only: ONNX Runtime fuses them itself when it loads the graph, and its int8 path was fastest on the
-unfused graph. There is no attention mask: sequences run one at a time and unpadded. Equations: Devlin et al. 2019 on
-Vaswani et al. 2017; the naive NumPy forward pass that the tests compare with is `tests/reference/bert.py`.
+Attention is one ONNX Runtime operator per layer, fed by three products that share one quantised input: no transposes and no
+joined weights to split again (docs/adr/0011). The rest is plain ONNX, which ONNX Runtime fuses as far as it pays.
+Equations: Devlin et al. 2019 on Vaswani et al. 2017; the naive NumPy forward pass that the tests compare with is
+`tests/reference/bert.py`.
 """
 
 from typing import Any
@@ -17,9 +18,10 @@ from gannet_inference.manifest import Kind
 from gannet_inference.weights import Architecture, Weights
 
 # Part of every model digest: raise it when a change here or in `quantise` changes what a built model computes.
-GRAPH_REVISION = 1
+GRAPH_REVISION = 2
 
 _OPSET = 20  # the first with Gelu
+_ORT_DOMAIN, _ORT_OPSET = "com.microsoft", 1
 _IR_VERSION = 10  # the newest that the oldest supported ONNX Runtime (1.22) reads
 
 
@@ -51,7 +53,10 @@ def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, mod
         writer.initialisers,
     )
     return helper.make_model(
-        graph, producer_name="gannet", ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)]
+        graph,
+        producer_name="gannet",
+        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_ORT_DOMAIN, _ORT_OPSET)],
     )
 
 
@@ -69,11 +74,6 @@ class _Writer:
         output = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
-
-    def split(self, value: str, parts: int) -> list[str]:
-        outputs = [f"Split_{len(self.nodes)}_{part}" for part in range(parts)]
-        self.nodes.append(helper.make_node("Split", [value], outputs, axis=-1, num_outputs=parts))
-        return outputs
 
     def name(self, value: str, output: str) -> str:
         """Gives a value its public name."""
@@ -103,14 +103,11 @@ class _Writer:
     def has(self, name: str) -> bool:
         return name in self._weights
 
-    def linear(self, value: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
-        """x·Wᵀ + b."""
-        product = self.op("MatMul", value, self.constant(f"{name}.weight", weight.T))
-        return self.op("Add", product, self.constant(f"{name}.bias", bias))
-
     def dense(self, value: str, name: str, width_out: int | None, width_in: int | None) -> str:
+        """x·Wᵀ + b."""
         weight = self.tensor(f"{name}.weight", width_out, width_in)
-        return self.linear(value, name, weight, self.tensor(f"{name}.bias", weight.shape[0]))
+        product = self.op("MatMul", value, self.constant(f"{name}.weight", weight.T))
+        return self.op("Add", product, self.constant(f"{name}.bias", self.tensor(f"{name}.bias", weight.shape[0])))
 
     def layer_norm(self, value: str, name: str, architecture: Architecture) -> str:
         parts = [
@@ -145,25 +142,10 @@ def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str)
 
 
 def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str) -> str:
-    """Softmax(Q·Kᵀ/√d)·V per head; Q, K and V in one product, and the scale folded into Q's weights."""
-    width, heads = architecture.hidden, architecture.heads
-    scale = np.float32(1.0 / np.sqrt(width // heads))
-    weights = [writer.tensor(f"{name}.{part}.weight", width, width) for part in ("query", "key", "value")]
-    biases = [writer.tensor(f"{name}.{part}.bias", width) for part in ("query", "key", "value")]
-    joined = writer.linear(
-        hidden,
-        f"{name}.qkv",
-        np.concatenate([weights[0] * scale, *weights[1:]]),
-        np.concatenate([biases[0] * scale, *biases[1:]]),
-    )
-    split = writer.integers(0, 0, heads, width // heads)
-    query, key, value = (writer.op("Reshape", part, split) for part in writer.split(joined, 3))
-    scores = writer.op(
-        "MatMul", writer.op("Transpose", query, perm=[0, 2, 1, 3]), writer.op("Transpose", key, perm=[0, 2, 3, 1])
-    )
-    shares = writer.op("Softmax", scores, axis=-1)
-    mixed = writer.op("MatMul", shares, writer.op("Transpose", value, perm=[0, 2, 1, 3]))
-    return writer.op("Reshape", writer.op("Transpose", mixed, perm=[0, 2, 1, 3]), writer.integers(0, 0, width))
+    """Softmax(Q·Kᵀ/√d)·V per head."""
+    width = architecture.hidden
+    parts = [writer.dense(hidden, f"{name}.{part}", width, width) for part in ("query", "key", "value")]
+    return writer.op("MultiHeadAttention", *parts, domain=_ORT_DOMAIN, num_heads=architecture.heads)
 
 
 def _classify(writer: _Writer, hidden: str, width: int) -> str:
