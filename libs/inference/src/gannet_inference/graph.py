@@ -25,8 +25,25 @@ _ORT_DOMAIN, _ORT_OPSET = "com.microsoft", 1
 _IR_VERSION = 10  # the newest that the oldest supported ONNX Runtime (1.22) reads
 
 
-def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, model: str) -> onnx.ModelProto:
-    """Writes the graph from input_ids and token_type_ids, both i64[B, T] and unpadded.
+def write_graph(
+    weights: Weights,
+    architecture: Architecture,
+    *,
+    kind: Kind,
+    model: str,
+    padded: bool = False,
+    half: bool = False,
+) -> onnx.ModelProto:
+    """Writes the graph from input_ids and token_type_ids, both i64[B, T].
+
+    Args:
+        weights: the encoder's, and for a cross-encoder the classifier's.
+        architecture: their shape.
+        kind: what the output is.
+        model: whose errors these are.
+        padded: read attention_mask too, i64[B, T]: ones for a text's tokens, then zeros. Without it nothing may be padded,
+            and attention is faster on a CPU.
+        half: compute in float16; the output stays float32.
 
     Returns:
         A model whose output is last_hidden_state f32[B, T, D], or logits f32[B, 1] for a cross-encoder.
@@ -34,21 +51,20 @@ def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, mod
     Raises:
         BadWeights: a tensor is missing or has the wrong shape.
     """
-    writer = _Writer(weights, model)
+    writer = _Writer(weights, model, half=half)
     hidden = _embed(writer, architecture)
+    lengths = _lengths(writer) if padded else None
     for layer in range(architecture.layers):
-        hidden = _layer(writer, architecture, hidden, f"encoder.layer.{layer}")
+        hidden = _layer(writer, architecture, hidden, f"encoder.layer.{layer}", lengths)
     if kind == "cross-encoder":
         output, shape = _classify(writer, hidden, architecture.hidden), ["batch", 1]
     else:
         output, shape = writer.name(hidden, "last_hidden_state"), ["batch", "tokens", architecture.hidden]
+    inputs = ("input_ids", "token_type_ids", *(["attention_mask"] if padded else []))
     graph = helper.make_graph(
         writer.nodes,
         model,
-        [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-            for name in ("input_ids", "token_type_ids")
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in inputs],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
         writer.initialisers,
     )
@@ -63,7 +79,8 @@ def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, mod
 class _Writer:
     """Collects nodes and initialisers; every method returns the name of its output."""
 
-    def __init__(self, weights: Weights, model: str) -> None:
+    def __init__(self, weights: Weights, model: str, *, half: bool) -> None:
+        self._half = half
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
         self._weights = weights
@@ -76,13 +93,15 @@ class _Writer:
         return output
 
     def name(self, value: str, output: str) -> str:
-        """Gives a value its public name."""
-        self.nodes.append(helper.make_node("Identity", [value], [output]))
+        """Gives a value its public name and type."""
+        self.nodes.append(helper.make_node("Cast", [value], [output], to=TensorProto.FLOAT))
         return output
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
         if name not in self._constants:
             self._constants.add(name)
+            if self._half and value.dtype == np.float32:
+                value = value.astype(np.float16)
             self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -130,8 +149,14 @@ def _embed(writer: _Writer, architecture: Architecture) -> str:
     return writer.layer_norm(writer.op("Add", embedded, position), "embeddings.LayerNorm", architecture)
 
 
-def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str) -> str:
-    attended = _attention(writer, architecture, hidden, f"{layer}.attention.self")
+def _lengths(writer: _Writer) -> str:
+    """i32[B], tokens of each text: the one form of mask that fused attention on a GPU takes."""
+    counted = writer.op("ReduceSum", "attention_mask", writer.integers(1), keepdims=0)
+    return writer.op("Cast", counted, to=TensorProto.INT32)
+
+
+def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str, lengths: str | None) -> str:
+    attended = _attention(writer, architecture, hidden, f"{layer}.attention.self", lengths)
     width = architecture.hidden
     projected = writer.dense(attended, f"{layer}.attention.output.dense", width, width)
     hidden = writer.layer_norm(writer.op("Add", projected, hidden), f"{layer}.attention.output.LayerNorm", architecture)
@@ -141,11 +166,13 @@ def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str)
     return writer.layer_norm(writer.op("Add", outer, hidden), f"{layer}.output.LayerNorm", architecture)
 
 
-def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str) -> str:
+def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str, lengths: str | None) -> str:
     """Softmax(Q·Kᵀ/√d)·V per head."""
     width = architecture.hidden
     parts = [writer.dense(hidden, f"{name}.{part}", width, width) for part in ("query", "key", "value")]
-    return writer.op("MultiHeadAttention", *parts, domain=_ORT_DOMAIN, num_heads=architecture.heads)
+    no_bias = ""
+    mask = [no_bias, lengths] if lengths else []
+    return writer.op("MultiHeadAttention", *parts, *mask, domain=_ORT_DOMAIN, num_heads=architecture.heads)
 
 
 def _classify(writer: _Writer, hidden: str, width: int) -> str:
