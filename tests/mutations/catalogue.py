@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+INFERENCE = "libs/inference/src/gannet_inference"
 GATEWAY = "services/gateway/src/gannet_gateway"
 SERVICE = "libs/service/src/gannet_service"
 ANSWER = f"{GATEWAY}/answers/answer.py"
@@ -316,4 +317,42 @@ LIMITS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS)
+ENCODERS = (
+    _one(
+        "padding does not reach a text's vector",
+        "tests/unit/inference/test_session.py",
+        f"{INFERENCE}/batch.py",
+        "mask[row, : text.count] = 1",
+        "mask[row] = 1",
+    ),
+    _one(
+        "a text that breaks the model fails alone",
+        "tests/unit/inference/test_batch.py",
+        f"{INFERENCE}/batch.py",
+        "            if len(texts) == 1:\n                return [error]\n",
+        "            if texts:\n                return [error] * len(texts)\n",
+    ),
+    _one(
+        "a batch stays within its budget, padding included",
+        "tests/unit/inference/test_batch.py",
+        f"{INFERENCE}/batch.py",
+        "wide * (len(chosen) + 1) <= budget_tokens",
+        "wide * len(chosen) <= budget_tokens",
+    ),
+    _one(
+        "int8 is the default only where it cannot saturate",
+        "tests/unit/inference/test_placement.py",
+        f"{INFERENCE}/placement.py",
+        'entry.precision == "int8" and instructions not in _INT8_DOT else',
+        'entry.precision == "int8" and not instructions else',
+    ),
+    _one(
+        "a GPU that is not there is no CPU",
+        "tests/unit/inference/test_session.py",
+        f"{INFERENCE}/session.py",
+        "    if in_use != provider:",
+        "    if not in_use:",
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*ENCODERS, *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS)

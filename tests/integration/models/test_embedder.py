@@ -7,6 +7,8 @@ import pytest
 from gannet.common.v1 import vectors_pb2
 from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
+from gannet_inference.manifest import load_manifest
+from gannet_inference.placement import cpu_instructions, default_precision, place
 from gannet_inference.sparse import Bm25Encoder
 from gannet_service.errors import DeadlineTooShort, InvalidInput, NotFound, from_rpc_error, from_status
 
@@ -43,11 +45,14 @@ async def vector_of(embedder: EmbedderStub, text: str, **fields) -> np.ndarray:
 async def test_info_of_the_default_model_names_it_and_its_limits(embedder):
     """Info says which model answers, how long its digest is, and what a request may hold."""
     info = await embedder.Info(pb.InfoRequest())
-    assert (info.model, info.precision, info.dim, info.tokens_max) == ("all-minilm-l6-v2", "int8", 384, 256)
+    assert (info.model, info.dim, info.tokens_max) == ("all-minilm-l6-v2", 384, 256)
+    entry = load_manifest().entry("all-minilm-l6-v2")
+    assert (info.instructions, info.precision) == (cpu_instructions(), default_precision(entry, cpu_instructions()))
     assert (info.batch_texts_max, info.text_bytes_max) == (16, 4096)
     assert info.execution_provider == "CPUExecutionProvider"
     assert len(bytes.fromhex(info.model_digest)) == 32
     assert info.sessions >= 1
+    assert (info.threads, info.runtime) == (1, place().runtime)
     assert "en" in info.languages
     assert (list(info.models), info.token_texts_max, info.normalised) == (["all-minilm-l6-v2"], 4, True)
     assert info.stream_requests_max >= 1

@@ -147,6 +147,18 @@ def test_server_that_cannot_have_its_model_exits_with_one_line(kind, fault, mode
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("kind", KINDS[:2], ids=lambda kind: kind.name)
+def test_server_that_cannot_have_its_gpu_exits_with_one_line(kind, models_dir):
+    """A GPU that was configured is never replaced by the CPU in silence; the line names the missing package."""
+    environment = {name: str(value) for name, value in settings(kind, models_dir, device="cuda").items()}
+    ended = subprocess.run(
+        [sys.executable, "-m", f"gannet_{kind.name}"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "device cuda needs onnxruntime-gpu" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
 @pytest.fixture(scope="module")
 def small_server(start_service, models_dir):
     """An embedder whose queue holds 16 texts."""

@@ -7,6 +7,7 @@ import pytest
 
 from gannet.reranker.v1 import reranker_pb2 as pb
 from gannet.reranker.v1.reranker_pb2_grpc import RerankerStub
+from gannet_inference.placement import cpu_instructions, place
 from gannet_service.errors import InvalidInput, NotFound
 
 QUERY = "How deep does a gannet dive?"
@@ -35,6 +36,7 @@ async def test_info_of_the_default_model_names_it_and_its_limits(reranker):
     assert info.execution_provider == "CPUExecutionProvider"
     assert len(bytes.fromhex(info.model_digest)) == 32
     assert info.sessions >= 1
+    assert (info.threads, info.instructions, info.runtime) == (1, cpu_instructions(), place().runtime)
     assert (list(info.models), info.windows_max) == (["reranker-minilm-l6-qa"], 4)
 
 

@@ -148,6 +148,15 @@ def test_onnx_export_of_another_kind_is_refused(tiny_model, tmp_path):
         ensure_built(entry, None, tmp_path)
 
 
+def test_onnx_export_in_fp16_is_refused(tiny_model, tmp_path):
+    """An export's weights are what they are: fp16 is written from safetensors only."""
+    entry = _as_onnx(tiny_model())
+    _save_export(tmp_path / "tiny", "token_embeddings")
+
+    with pytest.raises(UnsupportedModel, match="fp16 is written from safetensors"):
+        ensure_built(entry, "fp16", tmp_path)
+
+
 def test_onnx_export_without_a_known_output_is_refused(tiny_model, tmp_path):
     """The refusal lists the outputs that there are."""
     entry = _as_onnx(tiny_model())

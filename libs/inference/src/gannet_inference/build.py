@@ -28,14 +28,21 @@ def write_model(entry: ModelEntry, source: Path, precision: Precision, target: P
         BadWeights: a tensor is missing, misshapen or not finite.
         FetchFailed, DigestMismatch: the adapter's files are missing or others.
     """
-    graph = _graph_from_weights(entry, source) if entry.format == "safetensors" else _exported_graph(entry, source)
+    if entry.format == "safetensors":
+        graph = _graph_from_weights(entry, source, precision)
+    elif precision == "fp16":
+        raise UnsupportedModel(
+            entry.name, "precision", "an ONNX export is taken as it is; fp16 is written from safetensors"
+        )
+    else:
+        graph = _exported_graph(entry, source)
     if precision == "int8":
         graph = quantise(graph)
     onnx.save(graph, target)
     return _run_once(entry, source, target)
 
 
-def _graph_from_weights(entry: ModelEntry, source: Path) -> onnx.ModelProto:
+def _graph_from_weights(entry: ModelEntry, source: Path, precision: Precision) -> onnx.ModelProto:
     architecture = read_architecture(source, model=entry.name)
     if entry.tokens_max > architecture.tokens_max:
         raise UnsupportedModel(
@@ -52,7 +59,9 @@ def _graph_from_weights(entry: ModelEntry, source: Path) -> onnx.ModelProto:
         raise UnsupportedModel(
             entry.name, "tokenizer.json", f"has {vocabulary} tokens, the weights have embeddings for {len(words)}"
         )
-    return write_graph(weights, architecture, kind=entry.kind, model=entry.name)
+    # fp16 is for GPUs, which take several texts at once.
+    half = precision == "fp16"
+    return write_graph(weights, architecture, kind=entry.kind, model=entry.name, padded=half, half=half)
 
 
 def _exported_graph(entry: ModelEntry, source: Path) -> onnx.ModelProto:

@@ -1,7 +1,8 @@
 """Bi-encoders and cross-encoders: tokenise on the caller's thread, run one text at a time on the model's threads.
 
 One text per run is on purpose: on a CPU a batch of one is about the fastest batch, nothing is padded, and since dynamic
-int8 scales activations over the whole input, it is also what makes a text's vector independent of its neighbours.
+int8 scales activations over the whole input, it is also what makes a text's vector independent of its neighbours. On a GPU
+the session itself gathers the texts of concurrent runs into batches.
 """
 
 import time
@@ -16,7 +17,7 @@ from gannet_inference.errors import DeadlineHopeless, ModelFailure, UnsupportedM
 from gannet_inference.lanes import Lane, PriorityExecutor, Work
 from gannet_inference.manifest import Kind, Purpose
 from gannet_inference.pace import Pace
-from gannet_inference.session import ModelSession
+from gannet_inference.session import Gpu, Session, open_session
 from gannet_inference.store import BuiltModel
 from gannet_inference.tokens import Side, TextPieces, TextTokenizer, TokenIds, load_tokenizer
 from gannet_kernels import compile_all, mean_pool
@@ -33,7 +34,7 @@ class _Encoder:
         self,
         built: BuiltModel,
         *,
-        session: ModelSession,
+        session: Session,
         tokenizer: TextTokenizer,
         sessions: int,
         queue_max: int,
@@ -51,12 +52,22 @@ class _Encoder:
 
     @classmethod
     def _open(
-        cls, built: BuiltModel, kind: Kind, *, sessions: int, threads: int, queue_max: int, beside: Self | None
+        cls,
+        built: BuiltModel,
+        kind: Kind,
+        *,
+        sessions: int,
+        threads: int,
+        queue_max: int,
+        beside: Self | None,
+        gpu: Gpu | None,
     ) -> Self:
         if built.kind != kind:
             raise UnsupportedModel(built.name, "kind", f"is a {built.kind}, not a {kind}")
         tokenizer = TextTokenizer(load_tokenizer(built.tokenizer_file, model=built.name), tokens_max=built.tokens_max)
-        session = ModelSession(built.model_file, model=built.name, threads=threads)
+        session = open_session(
+            built.model_file, model=built.name, threads=threads, tokens_max=built.tokens_max, gpu=gpu
+        )
         compile_all()
         return cls(built, session=session, tokenizer=tokenizer, sessions=sessions, queue_max=queue_max, beside=beside)
 
@@ -134,6 +145,7 @@ class BiEncoder(_Encoder):
         threads: int = 1,
         queue_max: int = QUEUE_MAX,
         beside: Self | None = None,
+        gpu: Gpu | None = None,
     ) -> Self:
         """Loads the model, compiles the kernels and runs one text.
 
@@ -144,11 +156,15 @@ class BiEncoder(_Encoder):
             queue_max: texts that may wait.
             beside: another encoder whose sessions and queue this one shares, in place of the two arguments above: two
                 models with threads of their own would contend for the same cores.
+            gpu: where to run; None for the CPU.
 
         Raises:
             UnsupportedModel: `built` is no bi-encoder, or its files cannot be loaded.
+            DeviceUnavailable: the GPU cannot be used.
         """
-        encoder = cls._open(built, "bi-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside)
+        encoder = cls._open(
+            built, "bi-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside, gpu=gpu
+        )
         encoder.encode(encoder.tokenize(["warm"], "query")[0])
         return encoder
 
@@ -229,10 +245,11 @@ class CrossEncoder(_Encoder):
         threads: int = 1,
         queue_max: int = QUEUE_MAX,
         beside: Self | None = None,
+        gpu: Gpu | None = None,
     ) -> Self:
         """Loads the model and runs one pair; arguments and errors as `BiEncoder.open`."""
         encoder = cls._open(
-            built, "cross-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside
+            built, "cross-encoder", sessions=sessions, threads=threads, queue_max=queue_max, beside=beside, gpu=gpu
         )
         encoder.score(encoder.tokenize("warm", ["warm"])[0])
         return encoder

@@ -47,6 +47,10 @@ class ModelFailure(ModelError):
     """A loaded model failed while it ran, or gave NaN."""
 
 
+class DeviceUnavailable(Exception):
+    """The configured device cannot be used with what is installed."""
+
+
 class QueueFull(Exception):
     """The queue in front of the model is full.
 

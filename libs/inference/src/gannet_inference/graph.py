@@ -1,8 +1,9 @@
 """Writes the ONNX graph of a BERT-family encoder straight from its weights.
 
-Plain ONNX operators only: ONNX Runtime fuses them itself when it loads the graph, and its int8 path was fastest on the
-unfused graph. There is no attention mask: sequences run one at a time and unpadded. Equations: Devlin et al. 2019 on
-Vaswani et al. 2017; the naive NumPy forward pass that the tests compare with is `tests/reference/bert.py`.
+Attention is one ONNX Runtime operator per layer, fed by three products that share one quantised input: no transposes and no
+joined weights to split again (docs/adr/0011). The rest is plain ONNX, which ONNX Runtime fuses as far as it pays.
+Equations: Devlin et al. 2019 on Vaswani et al. 2017; the naive NumPy forward pass that the tests compare with is
+`tests/reference/bert.py`.
 """
 
 from typing import Any
@@ -17,14 +18,32 @@ from gannet_inference.manifest import Kind
 from gannet_inference.weights import Architecture, Weights
 
 # Part of every model digest: raise it when a change here or in `quantise` changes what a built model computes.
-GRAPH_REVISION = 1
+GRAPH_REVISION = 2
 
 _OPSET = 20  # the first with Gelu
+_ORT_DOMAIN, _ORT_OPSET = "com.microsoft", 1
 _IR_VERSION = 10  # the newest that the oldest supported ONNX Runtime (1.22) reads
 
 
-def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, model: str) -> onnx.ModelProto:
-    """Writes the graph from input_ids and token_type_ids, both i64[B, T] and unpadded.
+def write_graph(
+    weights: Weights,
+    architecture: Architecture,
+    *,
+    kind: Kind,
+    model: str,
+    padded: bool = False,
+    half: bool = False,
+) -> onnx.ModelProto:
+    """Writes the graph from input_ids and token_type_ids, both i64[B, T].
+
+    Args:
+        weights: the encoder's, and for a cross-encoder the classifier's.
+        architecture: their shape.
+        kind: what the output is.
+        model: whose errors these are.
+        padded: read attention_mask too, i64[B, T]: ones for a text's tokens, then zeros. Without it nothing may be padded,
+            and attention is faster on a CPU.
+        half: compute in float16; the output stays float32.
 
     Returns:
         A model whose output is last_hidden_state f32[B, T, D], or logits f32[B, 1] for a cross-encoder.
@@ -32,33 +51,36 @@ def write_graph(weights: Weights, architecture: Architecture, *, kind: Kind, mod
     Raises:
         BadWeights: a tensor is missing or has the wrong shape.
     """
-    writer = _Writer(weights, model)
+    writer = _Writer(weights, model, half=half)
     hidden = _embed(writer, architecture)
+    lengths = _lengths(writer) if padded else None
     for layer in range(architecture.layers):
-        hidden = _layer(writer, architecture, hidden, f"encoder.layer.{layer}")
+        hidden = _layer(writer, architecture, hidden, f"encoder.layer.{layer}", lengths)
     if kind == "cross-encoder":
         output, shape = _classify(writer, hidden, architecture.hidden), ["batch", 1]
     else:
         output, shape = writer.name(hidden, "last_hidden_state"), ["batch", "tokens", architecture.hidden]
+    inputs = ("input_ids", "token_type_ids", *(["attention_mask"] if padded else []))
     graph = helper.make_graph(
         writer.nodes,
         model,
-        [
-            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
-            for name in ("input_ids", "token_type_ids")
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"]) for name in inputs],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)],
         writer.initialisers,
     )
     return helper.make_model(
-        graph, producer_name="gannet", ir_version=_IR_VERSION, opset_imports=[helper.make_opsetid("", _OPSET)]
+        graph,
+        producer_name="gannet",
+        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_ORT_DOMAIN, _ORT_OPSET)],
     )
 
 
 class _Writer:
     """Collects nodes and initialisers; every method returns the name of its output."""
 
-    def __init__(self, weights: Weights, model: str) -> None:
+    def __init__(self, weights: Weights, model: str, *, half: bool) -> None:
+        self._half = half
         self.nodes: list[onnx.NodeProto] = []
         self.initialisers: list[onnx.TensorProto] = []
         self._weights = weights
@@ -70,19 +92,16 @@ class _Writer:
         self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
         return output
 
-    def split(self, value: str, parts: int) -> list[str]:
-        outputs = [f"Split_{len(self.nodes)}_{part}" for part in range(parts)]
-        self.nodes.append(helper.make_node("Split", [value], outputs, axis=-1, num_outputs=parts))
-        return outputs
-
     def name(self, value: str, output: str) -> str:
-        """Gives a value its public name."""
-        self.nodes.append(helper.make_node("Identity", [value], [output]))
+        """Gives a value its public name and type."""
+        self.nodes.append(helper.make_node("Cast", [value], [output], to=TensorProto.FLOAT))
         return output
 
     def constant(self, name: str, value: NDArray[np.generic]) -> str:
         if name not in self._constants:
             self._constants.add(name)
+            if self._half and value.dtype == np.float32:
+                value = value.astype(np.float16)
             self.initialisers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -103,14 +122,11 @@ class _Writer:
     def has(self, name: str) -> bool:
         return name in self._weights
 
-    def linear(self, value: str, name: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
-        """x·Wᵀ + b."""
-        product = self.op("MatMul", value, self.constant(f"{name}.weight", weight.T))
-        return self.op("Add", product, self.constant(f"{name}.bias", bias))
-
     def dense(self, value: str, name: str, width_out: int | None, width_in: int | None) -> str:
+        """x·Wᵀ + b."""
         weight = self.tensor(f"{name}.weight", width_out, width_in)
-        return self.linear(value, name, weight, self.tensor(f"{name}.bias", weight.shape[0]))
+        product = self.op("MatMul", value, self.constant(f"{name}.weight", weight.T))
+        return self.op("Add", product, self.constant(f"{name}.bias", self.tensor(f"{name}.bias", weight.shape[0])))
 
     def layer_norm(self, value: str, name: str, architecture: Architecture) -> str:
         parts = [
@@ -133,8 +149,14 @@ def _embed(writer: _Writer, architecture: Architecture) -> str:
     return writer.layer_norm(writer.op("Add", embedded, position), "embeddings.LayerNorm", architecture)
 
 
-def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str) -> str:
-    attended = _attention(writer, architecture, hidden, f"{layer}.attention.self")
+def _lengths(writer: _Writer) -> str:
+    """i32[B], tokens of each text: the one form of mask that fused attention on a GPU takes."""
+    counted = writer.op("ReduceSum", "attention_mask", writer.integers(1), keepdims=0)
+    return writer.op("Cast", counted, to=TensorProto.INT32)
+
+
+def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str, lengths: str | None) -> str:
+    attended = _attention(writer, architecture, hidden, f"{layer}.attention.self", lengths)
     width = architecture.hidden
     projected = writer.dense(attended, f"{layer}.attention.output.dense", width, width)
     hidden = writer.layer_norm(writer.op("Add", projected, hidden), f"{layer}.attention.output.LayerNorm", architecture)
@@ -144,26 +166,13 @@ def _layer(writer: _Writer, architecture: Architecture, hidden: str, layer: str)
     return writer.layer_norm(writer.op("Add", outer, hidden), f"{layer}.output.LayerNorm", architecture)
 
 
-def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str) -> str:
-    """Softmax(Q·Kᵀ/√d)·V per head; Q, K and V in one product, and the scale folded into Q's weights."""
-    width, heads = architecture.hidden, architecture.heads
-    scale = np.float32(1.0 / np.sqrt(width // heads))
-    weights = [writer.tensor(f"{name}.{part}.weight", width, width) for part in ("query", "key", "value")]
-    biases = [writer.tensor(f"{name}.{part}.bias", width) for part in ("query", "key", "value")]
-    joined = writer.linear(
-        hidden,
-        f"{name}.qkv",
-        np.concatenate([weights[0] * scale, *weights[1:]]),
-        np.concatenate([biases[0] * scale, *biases[1:]]),
-    )
-    split = writer.integers(0, 0, heads, width // heads)
-    query, key, value = (writer.op("Reshape", part, split) for part in writer.split(joined, 3))
-    scores = writer.op(
-        "MatMul", writer.op("Transpose", query, perm=[0, 2, 1, 3]), writer.op("Transpose", key, perm=[0, 2, 3, 1])
-    )
-    shares = writer.op("Softmax", scores, axis=-1)
-    mixed = writer.op("MatMul", shares, writer.op("Transpose", value, perm=[0, 2, 1, 3]))
-    return writer.op("Reshape", writer.op("Transpose", mixed, perm=[0, 2, 1, 3]), writer.integers(0, 0, width))
+def _attention(writer: _Writer, architecture: Architecture, hidden: str, name: str, lengths: str | None) -> str:
+    """Softmax(Q·Kᵀ/√d)·V per head."""
+    width = architecture.hidden
+    parts = [writer.dense(hidden, f"{name}.{part}", width, width) for part in ("query", "key", "value")]
+    no_bias = ""
+    mask = [no_bias, lengths] if lengths else []
+    return writer.op("MultiHeadAttention", *parts, *mask, domain=_ORT_DOMAIN, num_heads=architecture.heads)
 
 
 def _classify(writer: _Writer, hidden: str, width: int) -> str:

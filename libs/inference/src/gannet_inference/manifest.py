@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from gannet_inference.errors import ManifestError
 
 Kind = Literal["bi-encoder", "cross-encoder"]
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "fp16", "fp32"]
 Pooling = Literal["mean", "cls"]
 Purpose = Literal["query", "passage"]
 ModelFormat = Literal["safetensors", "onnx"]
@@ -81,7 +81,7 @@ class ModelEntry(_Table):
         pooling: how token embeddings become one vector (bi-encoders only).
         normalise: scale vectors to length 1 (bi-encoders only).
         prompts: put in front of every text.
-        precision: what a server opens unless it is told to open another.
+        precision: what a server opens unless it is told to open another, or its device asks for another (`placement`).
         also: further precisions that `gannet models build` builds, for servers that ask for them.
         adapter: merged into the weights.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 from gannet_inference.errors import ModelError
 from gannet_inference.manifest import Manifest, Precision, load_manifest
+from gannet_inference.placement import cpu_instructions, default_precision
 from gannet_inference.store import BuiltModel, ensure_built
 
 _USERS_MISTAKE = 2
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="*", help="models of the manifest; all of them if none is named")
     parser.add_argument("--models-dir", type=Path, default=Path(".gannet/models"), help="where builds are kept")
     parser.add_argument("--manifest", type=Path, help="a TOML manifest that is merged over the built-in one")
-    parser.add_argument("--precision", choices=["int8", "fp32"], help="instead of each model's own")
+    parser.add_argument("--precision", choices=["int8", "fp16", "fp32"], help="instead of each model's own")
     parser.add_argument("--json", action="store_true", help="write one JSON object per model to stdout")
     return parser
 
@@ -65,8 +66,9 @@ def _build(
 ) -> None:
     # Looked up first: a mistyped name should not surface after minutes of downloads.
     for entry in [manifest.entry(name) for name in names]:
-        precisions: tuple[Precision, ...] = (precision,) if precision else (entry.precision, *entry.also)
-        for wanted in precisions:
+        # What servers on this machine open, and what others may where the folder goes into an image.
+        own = (default_precision(entry, cpu_instructions()), entry.precision, *entry.also)
+        for wanted in (precision,) if precision else dict.fromkeys(own):
             built = ensure_built(entry, wanted, models_dir, progress=_say)
             if as_json:
                 _tell(json.dumps(_as_json(built)))

@@ -19,5 +19,13 @@ def quantise(graph: onnx.ModelProto) -> onnx.ModelProto:
     helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "model.onnx"
-        quantize_dynamic(graph, target, per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+        quantize_dynamic(
+            graph,
+            target,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul"],
+            # Type inference ends at ONNX Runtime's own operators.
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
         return onnx.load(target)

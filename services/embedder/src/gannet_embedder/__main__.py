@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+from dataclasses import asdict
 from functools import partial
 
+import structlog
 from prometheus_client import Gauge
 
 from gannet.embedder.v1.embedder_pb2_grpc import add_EmbedderServicer_to_server
@@ -13,23 +15,23 @@ from gannet_embedder.servicer import SERVICE, EmbedderServicer
 from gannet_embedder.tei import servicer as tei
 from gannet_embedder.wire import Limits
 from gannet_inference.encoder import BiEncoder
-from gannet_inference.errors import ModelError
-from gannet_inference.manifest import load_manifest
-from gannet_inference.session import cores_available
+from gannet_inference.errors import DeviceUnavailable, ModelError
+from gannet_inference.opening import open_encoders
+from gannet_inference.placement import Placement, place
 from gannet_inference.sparse import LANGUAGES
-from gannet_inference.store import ensure_built
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health
 from gannet_service.serve import run, serve
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("embedder")
 
 
 async def main() -> None:
     """Serve until told to stop."""
     config = load(EmbedderConfig)
     telemetry.set_up(config)
-    sessions = config.sessions or max(1, cores_available() // config.threads)
-    encoders = _open(config, sessions)
+    placement, encoders = _open(config)
     embedders = {one.built.name: TextEmbedder(one, queue_texts_max=config.queue_texts_max) for one in encoders}
     Gauge("gannet_model_waiting", "Texts that wait for a model.").set_function(lambda: encoders[0].waiting)
     limits = Limits(
@@ -45,7 +47,7 @@ async def main() -> None:
         config,
         service_names=[SERVICE, *tei.SERVICES],
         add=[
-            partial(add_EmbedderServicer_to_server, EmbedderServicer(embedders, limits, sessions=sessions)),
+            partial(add_EmbedderServicer_to_server, EmbedderServicer(embedders, limits, placement)),
             partial(tei.register, embedder=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
         ],
         health=Health((SERVICE,)),
@@ -53,26 +55,32 @@ async def main() -> None:
     )
 
 
-def _open(config: EmbedderConfig, sessions: int) -> list[BiEncoder]:
-    """The models, built first where they are not; ends the process where one cannot be had."""
-    encoders: list[BiEncoder] = []
+def _open(config: EmbedderConfig) -> tuple[Placement, list[BiEncoder]]:
+    """Where the models run, and the models; ends the process where one cannot be had."""
     try:
-        manifest = load_manifest(config.manifest)
-        for name in dict.fromkeys([config.model, *config.extra_models]):
-            built = ensure_built(manifest.entry(name), config.precision or None, config.models_dir)
-            encoders.append(
-                BiEncoder.open(
-                    built,
-                    sessions=sessions,
-                    threads=config.threads,
-                    queue_max=config.queue_texts_max,
-                    beside=encoders[0] if encoders else None,
-                )
-            )
-    except ModelError as error:
-        print(f"embedder: {error}; `make models` builds the models", file=sys.stderr)  # noqa: T201 - for who starts it
+        placement = place(
+            config.device,
+            gpu_index=config.gpu_index,
+            batch_tokens_max=config.gpu_batch_tokens_max,
+            sessions=config.sessions,
+            threads=config.threads,
+        )
+        encoders = open_encoders(
+            BiEncoder,
+            [config.model, *config.extra_models],
+            placement,
+            manifest=config.manifest,
+            models_dir=config.models_dir,
+            precision=config.precision or None,
+            queue_max=config.queue_texts_max,
+            warn=_log.warning,
+        )
+    except (ModelError, DeviceUnavailable) as error:
+        hint = "; `make models` builds the models" if isinstance(error, ModelError) else ""
+        print(f"embedder: {error}{hint}", file=sys.stderr)  # noqa: T201 - for who starts it
         raise SystemExit(EXIT_CONFIG) from error
-    return encoders
+    _log.info("models open", precisions={one.built.name: one.built.precision for one in encoders}, **asdict(placement))
+    return placement, encoders
 
 
 if __name__ == "__main__":

@@ -29,14 +29,26 @@ class EmbedderConfig(ServiceConfig):
         None,
         description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
     )
-    precision: Literal["", "int8", "fp32"] = Field(
-        "", description="Precision of the weights of all models; empty means each model's default in the manifest."
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where the models run; cuda needs the package onnxruntime-gpu in place of onnxruntime."
+    )
+    gpu_index: int = Field(0, ge=0, le=63, description="Which GPU, for `device` cuda.")
+    gpu_batch_tokens_max: int = Field(
+        16_384,
+        ge=64,
+        le=1 << 20,
+        description="Most tokens of one batch on a GPU, padding included; the start measures whether fewer are as fast.",
+    )
+    precision: Literal["", "int8", "fp16", "fp32"] = Field(
+        "",
+        description="Precision of the weights of all models; empty means each model's default in the manifest, but fp32 where the CPU "
+        "has no int8 dot products, and fp16 on a GPU. Replicas on unequal CPUs need one precision named here, or their vectors differ.",
     )
     sessions: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Texts read at once, by all models together; 0 means one per `threads` available cores.",
+        description="Texts read at once, by all models together; 0 means one per `threads` available cores, or 64 on a GPU.",
     )
     threads: int = Field(
         1, ge=1, le=256, description="Cores that the model uses per text; several texts side by side are faster."

@@ -12,6 +12,7 @@ from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1 import embedder_pb2_grpc
 from gannet_embedder import wire
 from gannet_embedder.embedding import TextEmbedder
+from gannet_inference.placement import Placement
 from gannet_service import call
 from gannet_service.errors import GannetError, NotFound, to_status
 from gannet_service.streams import in_order
@@ -22,11 +23,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Embedder"].full_name
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
     """Checks a request, has it embedded, and writes the reply."""
 
-    def __init__(self, embedders: Mapping[str, TextEmbedder], limits: wire.Limits, *, sessions: int) -> None:
+    def __init__(self, embedders: Mapping[str, TextEmbedder], limits: wire.Limits, placement: Placement) -> None:
         """Serves `embedders`, by model name; the first one answers requests that name none."""
         self._embedders = embedders
         self._limits = limits
-        self._sessions = sessions
+        self._placement = placement
 
     async def Embed(  # noqa: N802 - the method's name is the contract's
         self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -57,7 +58,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         """See the proto."""
         del context
         embedder = self._find(request.model)
-        return wire.to_info(embedder, self._limits, sessions=self._sessions, models=[*self._embedders])
+        return wire.to_info(embedder, self._limits, self._placement, models=[*self._embedders])
 
     async def _embed(self, request: pb.EmbedRequest) -> pb.EmbedResponse:
         started = time.monotonic()

@@ -12,6 +12,7 @@ from gannet_embedder.dense import DenseType, DenseVector
 from gannet_embedder.embedding import Embedded, TextBatch, TextEmbedder, TextVectors
 from gannet_inference.lanes import Lane
 from gannet_inference.manifest import Purpose
+from gannet_inference.placement import Placement
 from gannet_inference.tokens import Side, TextPieces
 from gannet_service.errors import GannetError, InvalidInput, to_status
 
@@ -171,7 +172,7 @@ def to_tokens(tokenized: Sequence[TextPieces], refused: dict[int, GannetError]) 
     )
 
 
-def to_info(embedder: TextEmbedder, limits: Limits, *, sessions: int, models: Sequence[str]) -> pb.InfoResponse:
+def to_info(embedder: TextEmbedder, limits: Limits, placement: Placement, *, models: Sequence[str]) -> pb.InfoResponse:
     """What there is to say of one of `models`."""
     built = embedder.built
     return pb.InfoResponse(
@@ -183,7 +184,10 @@ def to_info(embedder: TextEmbedder, limits: Limits, *, sessions: int, models: Se
         batch_texts_max=limits.batch_texts_max,
         text_bytes_max=limits.text_bytes_max,
         execution_provider=embedder.execution_provider,
-        sessions=sessions,
+        sessions=placement.sessions,
+        threads=placement.threads,
+        instructions=placement.instructions,
+        runtime=placement.runtime,
         languages=limits.languages,
         models=models,
         token_texts_max=limits.token_texts_max,

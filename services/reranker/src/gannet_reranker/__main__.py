@@ -2,16 +2,17 @@
 
 import asyncio
 import sys
+from dataclasses import asdict
 from functools import partial
 
+import structlog
 from prometheus_client import Gauge
 
 from gannet.reranker.v1.reranker_pb2_grpc import add_RerankerServicer_to_server
 from gannet_inference.encoder import CrossEncoder
-from gannet_inference.errors import ModelError
-from gannet_inference.manifest import load_manifest
-from gannet_inference.session import cores_available
-from gannet_inference.store import ensure_built
+from gannet_inference.errors import DeviceUnavailable, ModelError
+from gannet_inference.opening import open_encoders
+from gannet_inference.placement import Placement, place
 from gannet_reranker.config import RerankerConfig
 from gannet_reranker.ranking import PassageRanker
 from gannet_reranker.servicer import SERVICE, RerankerServicer
@@ -22,13 +23,14 @@ from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health
 from gannet_service.serve import run, serve
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger("reranker")
+
 
 async def main() -> None:
     """Serve until told to stop."""
     config = load(RerankerConfig)
     telemetry.set_up(config)
-    sessions = config.sessions or max(1, cores_available() // config.threads)
-    encoders = _open(config, sessions)
+    placement, encoders = _open(config)
     rankers = {one.built.name: PassageRanker(one, queue_requests_max=config.concurrent_rpcs_max) for one in encoders}
     Gauge("gannet_model_waiting", "Texts that wait for a model.").set_function(lambda: encoders[0].waiting)
     limits = Limits(
@@ -42,7 +44,7 @@ async def main() -> None:
         config,
         service_names=[SERVICE, *tei.SERVICES],
         add=[
-            partial(add_RerankerServicer_to_server, RerankerServicer(rankers, limits, sessions=sessions)),
+            partial(add_RerankerServicer_to_server, RerankerServicer(rankers, limits, placement)),
             partial(tei.register, ranker=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
         ],
         health=Health((SERVICE,)),
@@ -50,26 +52,32 @@ async def main() -> None:
     )
 
 
-def _open(config: RerankerConfig, sessions: int) -> list[CrossEncoder]:
-    """The models, built first where they are not; ends the process where one cannot be had."""
-    encoders: list[CrossEncoder] = []
+def _open(config: RerankerConfig) -> tuple[Placement, list[CrossEncoder]]:
+    """Where the models run, and the models; ends the process where one cannot be had."""
     try:
-        manifest = load_manifest(config.manifest)
-        for name in dict.fromkeys([config.model, *config.extra_models]):
-            built = ensure_built(manifest.entry(name), config.precision or None, config.models_dir)
-            encoders.append(
-                CrossEncoder.open(
-                    built,
-                    sessions=sessions,
-                    threads=config.threads,
-                    queue_max=config.queue_texts_max,
-                    beside=encoders[0] if encoders else None,
-                )
-            )
-    except ModelError as error:
-        print(f"reranker: {error}; `make models` builds the models", file=sys.stderr)  # noqa: T201 - for who starts it
+        placement = place(
+            config.device,
+            gpu_index=config.gpu_index,
+            batch_tokens_max=config.gpu_batch_tokens_max,
+            sessions=config.sessions,
+            threads=config.threads,
+        )
+        encoders = open_encoders(
+            CrossEncoder,
+            [config.model, *config.extra_models],
+            placement,
+            manifest=config.manifest,
+            models_dir=config.models_dir,
+            precision=config.precision or None,
+            queue_max=config.queue_texts_max,
+            warn=_log.warning,
+        )
+    except (ModelError, DeviceUnavailable) as error:
+        hint = "; `make models` builds the models" if isinstance(error, ModelError) else ""
+        print(f"reranker: {error}{hint}", file=sys.stderr)  # noqa: T201 - for who starts it
         raise SystemExit(EXIT_CONFIG) from error
-    return encoders
+    _log.info("models open", precisions={one.built.name: one.built.precision for one in encoders}, **asdict(placement))
+    return placement, encoders
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import grpc
 
 from gannet.reranker.v1 import reranker_pb2 as pb
 from gannet.reranker.v1 import reranker_pb2_grpc
+from gannet_inference.placement import Placement
 from gannet_reranker import wire
 from gannet_reranker.ranking import PassageRanker
 from gannet_service import call
@@ -21,11 +22,11 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Reranker"].full_name
 class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
     """Checks a request, has its passages ranked, and writes the reply."""
 
-    def __init__(self, rankers: Mapping[str, PassageRanker], limits: wire.Limits, *, sessions: int) -> None:
+    def __init__(self, rankers: Mapping[str, PassageRanker], limits: wire.Limits, placement: Placement) -> None:
         """Serves `rankers`, by model name; the first one answers requests that name none."""
         self._rankers = rankers
         self._limits = limits
-        self._sessions = sessions
+        self._placement = placement
 
     async def Rerank(  # noqa: N802 - the method's name is the contract's
         self, request: pb.RerankRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -43,7 +44,7 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
         """See the proto."""
         del context
         ranker = self._find(request.model)
-        return wire.to_info(ranker, self._limits, sessions=self._sessions, models=[*self._rankers])
+        return wire.to_info(ranker, self._limits, self._placement, models=[*self._rankers])
 
     def _find(self, model: str) -> PassageRanker:
         ranker = self._rankers.get(model) if model else next(iter(self._rankers.values()))

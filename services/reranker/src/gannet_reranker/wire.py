@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gannet.reranker.v1 import reranker_pb2 as pb
+from gannet_inference.placement import Placement
 from gannet_reranker.ranking import Candidates, PassageRanker, Ranking
 from gannet_service.errors import InvalidInput
 
@@ -65,7 +66,7 @@ def check_size(field: str, text: str, limits: Limits) -> None:
         )
 
 
-def to_info(ranker: PassageRanker, limits: Limits, *, sessions: int, models: Sequence[str]) -> pb.InfoResponse:
+def to_info(ranker: PassageRanker, limits: Limits, placement: Placement, *, models: Sequence[str]) -> pb.InfoResponse:
     """What there is to say of one of `models`."""
     built = ranker.built
     return pb.InfoResponse(
@@ -76,7 +77,10 @@ def to_info(ranker: PassageRanker, limits: Limits, *, sessions: int, models: Seq
         batch_passages_max=limits.batch_passages_max,
         text_bytes_max=limits.text_bytes_max,
         execution_provider=ranker.execution_provider,
-        sessions=sessions,
+        sessions=placement.sessions,
+        threads=placement.threads,
+        instructions=placement.instructions,
+        runtime=placement.runtime,
         models=models,
         windows_max=limits.windows_max,
     )

@@ -19,7 +19,7 @@ DECODED_IDS_MAX = 65_536
 _SIDES: Mapping[int, Side] = {pb.TRUNCATION_DIRECTION_RIGHT: "end", pb.TRUNCATION_DIRECTION_LEFT: "start"}
 _PURPOSES: Mapping[str, Purpose] = {"query": "query", "passage": "passage"}
 # Their clients expect NumPy's names.
-_DTYPES = {"fp32": "float32", "int8": "int8"}
+_DTYPES = {"fp16": "float16", "fp32": "float32", "int8": "int8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

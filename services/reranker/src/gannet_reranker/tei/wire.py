@@ -17,7 +17,7 @@ LABEL = "LABEL_0"
 _SIDES: Mapping[int, Side] = {pb.TRUNCATION_DIRECTION_RIGHT: "end", pb.TRUNCATION_DIRECTION_LEFT: "start"}
 _PURPOSES: Mapping[str, Purpose] = {"query": "query", "passage": "passage"}
 # Their clients expect NumPy's names.
-_DTYPES = {"fp32": "float32", "int8": "int8"}
+_DTYPES = {"fp16": "float16", "fp32": "float32", "int8": "int8"}
 
 
 def to_candidates(request: pb.RerankRequest, limits: Limits, *, deadline_s: float | None) -> Candidates:

@@ -515,12 +515,15 @@ class InfoResponse(_message.Message):
     TOKEN_TEXTS_MAX_FIELD_NUMBER: _builtins.int
     STREAM_REQUESTS_MAX_FIELD_NUMBER: _builtins.int
     NORMALISED_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the manifest name of the model."""
     model_digest: _builtins.str
     """model_digest is the sha256 (hex) over the files that determine a vector; equal digests give equal vectors."""
     precision: _builtins.str
-    """precision of the weights: "fp32" or "int8"."""
+    """precision of the weights: "fp32", "fp16" or "int8"."""
     dim: _builtins.int
     """dim is the number of components of a dense vector."""
     tokens_max: _builtins.int
@@ -530,7 +533,7 @@ class InfoResponse(_message.Message):
     text_bytes_max: _builtins.int
     """text_bytes_max is the longest text, in bytes of UTF-8."""
     execution_provider: _builtins.str
-    """execution_provider is ONNX Runtime's, e.g. "CPUExecutionProvider"."""
+    """execution_provider is ONNX Runtime's, "CPUExecutionProvider" or "CUDAExecutionProvider"."""
     sessions: _builtins.int
     """sessions is the number of texts that are read at once, by all models together."""
     token_texts_max: _builtins.int
@@ -539,6 +542,12 @@ class InfoResponse(_message.Message):
     """stream_requests_max is the number of messages of one EmbedStream that are in work at once."""
     normalised: _builtins.bool
     """normalised says that dense vectors have length 1 unless a request says otherwise."""
+    threads: _builtins.int
+    """threads is the number of cores that reading one text takes."""
+    instructions: _builtins.str
+    """instructions are the best that the CPU has for int8, by their name in /proc/cpuinfo, e.g. "avx512_vnni"; empty where none is known."""
+    runtime: _builtins.str
+    """runtime is the ONNX Runtime in use: package, version and execution provider."""
     @_builtins.property
     def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """languages are those that SparseOptions.language accepts."""
@@ -564,10 +573,13 @@ class InfoResponse(_message.Message):
         token_texts_max: _builtins.int = ...,
         stream_requests_max: _builtins.int = ...,
         normalised: _builtins.bool = ...,
+        threads: _builtins.int = ...,
+        instructions: _builtins.str = ...,
+        runtime: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_texts_max", b"batch_texts_max", "dim", b"dim", "execution_provider", b"execution_provider", "languages", b"languages", "model", b"model", "model_digest", b"model_digest", "models", b"models", "normalised", b"normalised", "precision", b"precision", "sessions", b"sessions", "stream_requests_max", b"stream_requests_max", "text_bytes_max", b"text_bytes_max", "token_texts_max", b"token_texts_max", "tokens_max", b"tokens_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_texts_max", b"batch_texts_max", "dim", b"dim", "execution_provider", b"execution_provider", "instructions", b"instructions", "languages", b"languages", "model", b"model", "model_digest", b"model_digest", "models", b"models", "normalised", b"normalised", "precision", b"precision", "runtime", b"runtime", "sessions", b"sessions", "stream_requests_max", b"stream_requests_max", "text_bytes_max", b"text_bytes_max", "threads", b"threads", "token_texts_max", b"token_texts_max", "tokens_max", b"tokens_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/reranker/v1/reranker.proto\x12\x12gannet.reranker.v1\"t\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x10\n\x08passages\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\r\x12\x0f\n\x07sigmoid\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0bwindows_max\x18\x06 \x01(\r\"q\n\x0eRerankResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .gannet.reranker.v1.RerankResult\x12,\n\x07timings\x18\x02 \x01(\x0b\x32\x1b.gannet.reranker.v1.Timings\"P\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0f\n\x07windows\x18\x04 \x01(\r\"X\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"\x1c\n\x0bInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xe1\x01\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x12\n\ntokens_max\x18\x04 \x01(\r\x12\x1a\n\x12\x62\x61tch_passages_max\x18\x05 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x06 \x01(\r\x12\x1a\n\x12\x65xecution_provider\x18\x07 \x01(\t\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x0e\n\x06models\x18\t \x03(\t\x12\x13\n\x0bwindows_max\x18\n \x01(\r2\xa6\x01\n\x08Reranker\x12O\n\x06Rerank\x12!.gannet.reranker.v1.RerankRequest\x1a\".gannet.reranker.v1.RerankResponse\x12I\n\x04Info\x12\x1f.gannet.reranker.v1.InfoRequest\x1a .gannet.reranker.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/reranker/v1/reranker.proto\x12\x12gannet.reranker.v1\"t\n\rRerankRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\x10\n\x08passages\x18\x02 \x03(\t\x12\r\n\x05top_n\x18\x03 \x01(\r\x12\x0f\n\x07sigmoid\x18\x04 \x01(\x08\x12\r\n\x05model\x18\x05 \x01(\t\x12\x13\n\x0bwindows_max\x18\x06 \x01(\r\"q\n\x0eRerankResponse\x12\x31\n\x07results\x18\x01 \x03(\x0b\x32 .gannet.reranker.v1.RerankResult\x12,\n\x07timings\x18\x02 \x01(\x0b\x32\x1b.gannet.reranker.v1.Timings\"P\n\x0cRerankResult\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x11\n\ttruncated\x18\x03 \x01(\x08\x12\x0f\n\x07windows\x18\x04 \x01(\r\"X\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x13\n\x0btokenize_us\x18\x02 \x01(\x04\x12\x14\n\x0cinference_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\"\x1c\n\x0bInfoRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x99\x02\n\x0cInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x12\n\ntokens_max\x18\x04 \x01(\r\x12\x1a\n\x12\x62\x61tch_passages_max\x18\x05 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x06 \x01(\r\x12\x1a\n\x12\x65xecution_provider\x18\x07 \x01(\t\x12\x10\n\x08sessions\x18\x08 \x01(\r\x12\x0e\n\x06models\x18\t \x03(\t\x12\x13\n\x0bwindows_max\x18\n \x01(\r\x12\x0f\n\x07threads\x18\x0b \x01(\r\x12\x14\n\x0cinstructions\x18\x0c \x01(\t\x12\x0f\n\x07runtime\x18\r \x01(\t2\xa6\x01\n\x08Reranker\x12O\n\x06Rerank\x12!.gannet.reranker.v1.RerankRequest\x1a\".gannet.reranker.v1.RerankResponse\x12I\n\x04Info\x12\x1f.gannet.reranker.v1.InfoRequest\x1a .gannet.reranker.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFOREQUEST']._serialized_start=462
   _globals['_INFOREQUEST']._serialized_end=490
   _globals['_INFORESPONSE']._serialized_start=493
-  _globals['_INFORESPONSE']._serialized_end=718
-  _globals['_RERANKER']._serialized_start=721
-  _globals['_RERANKER']._serialized_end=887
+  _globals['_INFORESPONSE']._serialized_end=774
+  _globals['_RERANKER']._serialized_start=777
+  _globals['_RERANKER']._serialized_end=943
 # @@protoc_insertion_point(module_scope)

@@ -188,12 +188,15 @@ class InfoResponse(_message.Message):
     SESSIONS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     WINDOWS_MAX_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """model is the manifest name of the model."""
     model_digest: _builtins.str
     """model_digest is the sha256 (hex) over the files that determine a score."""
     precision: _builtins.str
-    """precision of the weights: "fp32" or "int8"."""
+    """precision of the weights: "fp32", "fp16" or "int8"."""
     tokens_max: _builtins.int
     """tokens_max is the longest pair, in tokens, special tokens included; the passage of a longer one is read in windows."""
     batch_passages_max: _builtins.int
@@ -201,11 +204,17 @@ class InfoResponse(_message.Message):
     text_bytes_max: _builtins.int
     """text_bytes_max is the longest query or passage, in bytes of UTF-8."""
     execution_provider: _builtins.str
-    """execution_provider is ONNX Runtime's, e.g. "CPUExecutionProvider"."""
+    """execution_provider is ONNX Runtime's, "CPUExecutionProvider" or "CUDAExecutionProvider"."""
     sessions: _builtins.int
     """sessions is the number of windows that are read at once, by all models together."""
     windows_max: _builtins.int
     """windows_max is the most windows that are read of one passage; each shares a quarter with the next."""
+    threads: _builtins.int
+    """threads is the number of cores that reading one text takes."""
+    instructions: _builtins.str
+    """instructions are the best that the CPU has for int8, by their name in /proc/cpuinfo, e.g. "avx512_vnni"; empty where none is known."""
+    runtime: _builtins.str
+    """runtime is the ONNX Runtime in use: package, version and execution provider."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """models are the names of all models that this server has; the first one answers requests that name none."""
@@ -223,10 +232,13 @@ class InfoResponse(_message.Message):
         sessions: _builtins.int = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         windows_max: _builtins.int = ...,
+        threads: _builtins.int = ...,
+        instructions: _builtins.str = ...,
+        runtime: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_passages_max", b"batch_passages_max", "execution_provider", b"execution_provider", "model", b"model", "model_digest", b"model_digest", "models", b"models", "precision", b"precision", "sessions", b"sessions", "text_bytes_max", b"text_bytes_max", "tokens_max", b"tokens_max", "windows_max", b"windows_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_passages_max", b"batch_passages_max", "execution_provider", b"execution_provider", "instructions", b"instructions", "model", b"model", "model_digest", b"model_digest", "models", b"models", "precision", b"precision", "runtime", b"runtime", "sessions", b"sessions", "text_bytes_max", b"text_bytes_max", "threads", b"threads", "tokens_max", b"tokens_max", "windows_max", b"windows_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
