@@ -8,6 +8,7 @@ from gannet_inference.encoder import BiEncoder, CrossEncoder
 from gannet_inference.manifest import Precision, load_manifest
 from gannet_inference.placement import Placement
 from gannet_inference.store import ensure_built
+from gannet_kernels import jit_available
 
 E = TypeVar("E", BiEncoder, CrossEncoder)
 
@@ -33,12 +34,16 @@ def open_encoders(
         models_dir: where builds are kept.
         precision: of all of them; None for what suits each and the device.
         queue_max: texts that may wait.
-        warn: told in a sentence of a precision that does not suit the device.
+        warn: told in a sentence of what makes this server slower or less exact than it could be.
 
     Raises:
         ModelError: one cannot be had, by what went wrong.
         DeviceUnavailable: the GPU cannot be used.
     """
+    if not jit_available():
+        warn(
+            "Numba compiles nothing here (NUMBA_DISABLE_JIT is set, or LLVM is missing): kernels run as plain Python, slowly"
+        )
     encoders: list[E] = []
     entries = load_manifest(manifest)
     for name in dict.fromkeys(names):
