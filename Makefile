@@ -88,12 +88,15 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack clean
+.PHONY: eval bench-stack bench-kernels clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
 bench-stack: setup models ## seconds to healthy, and back after kill -9 of each process
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_stack.py
+
+bench-kernels: setup ## every kernel beside NumPy and the libraries made for its work; installs them for itself (1 minute)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_kernels.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist

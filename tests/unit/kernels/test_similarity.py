@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from reference import similarity as reference
 
-from gannet_kernels import cosine_scores, dot_scores, exact_top_k, top_k
+from gannet_kernels import cosine, cosine_scores, dot_scores, exact_top_k, top_k
 
 COMPONENT = st.floats(-100, 100, width=32)
 # Few values, so that ties are common.
@@ -36,7 +36,9 @@ def test_cosine_scores_of_any_shape_equals_the_reference(pair):
     # Components whose squares are below the least float32 count as zeros.
     query, rows = (np.where(np.abs(values) < 1e-15, np.float32(0), values) for values in pair)
 
-    np.testing.assert_allclose(cosine_scores(query, rows), reference.cosine_scores(query, rows), atol=1e-5)
+    expected = reference.cosine_scores(query, rows)
+    np.testing.assert_allclose(cosine_scores(query, rows), expected, atol=1e-5)
+    np.testing.assert_allclose([cosine(query, row) for row in rows], expected, atol=1e-5)
 
 
 @given(scores=SCORES | st.lists(st.floats(width=32), max_size=30), k=st.integers(0, 40))
@@ -84,6 +86,7 @@ def test_cosine_scores_long_vectors_do_not_overflow():
     [
         dot_scores,
         cosine_scores,
+        lambda query, rows: cosine(query, rows[0]),
         lambda query, rows: exact_top_k(query, rows, 1),
     ],
 )

@@ -15,7 +15,7 @@ from gannet_kernels._jit import FAST_SUMS, kernel
 def mean_pool(
     hidden: NDArray[np.float32],
     lengths: NDArray[np.int64],
-    normalise: bool,  # noqa: FBT001 - Numba functions take their arguments by position
+    normalise: bool,
 ) -> NDArray[np.float32]:
     """Averages each text's rows: Sentence-BERT's mean pooling (Reimers & Gurevych 2019, section 3).
 
@@ -55,7 +55,7 @@ def mean_pool(
 def max_pool(
     hidden: NDArray[np.float32],
     lengths: NDArray[np.int64],
-    normalise: bool,  # noqa: FBT001
+    normalise: bool,
 ) -> NDArray[np.float32]:
     """Takes each component's greatest value over a text's rows; arguments, result and errors as `mean_pool`."""
     _check(hidden, lengths)
@@ -78,7 +78,7 @@ def max_pool(
 def cls_pool(
     hidden: NDArray[np.float32],
     lengths: NDArray[np.int64],
-    normalise: bool,  # noqa: FBT001
+    normalise: bool,
 ) -> NDArray[np.float32]:
     """Takes each text's first row, that of the [CLS] token; arguments, result and errors as `mean_pool`."""
     _check(hidden, lengths)

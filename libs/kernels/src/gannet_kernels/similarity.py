@@ -82,6 +82,34 @@ def cosine_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDAr
     return scores
 
 
+@kernel("f32[:]", "f32[:]", fastmath=FAST_SUMS)
+def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Cosine of the angle between two vectors: `cosine_scores` of one row, without an array around the result.
+
+    Half of what one pair costs is making that array.
+    Reference: `tests/reference/similarity.py`.
+
+    Args:
+        first: f32[D], components below 1e18.
+        second: f32[D], likewise.
+
+    Returns:
+        -1..1 within rounding; 0.0 where a vector is all zeros; NaN where one holds NaN.
+
+    Raises:
+        ValueError: the vectors differ in length.
+    """
+    if first.shape[0] != second.shape[0]:
+        raise ValueError("the vectors differ in their number of components")
+    product = first_squares = second_squares = np.float32(0.0)
+    for column in range(first.shape[0]):
+        product += first[column] * second[column]
+        first_squares += first[column] * first[column]
+        second_squares += second[column] * second[column]
+    lengths = np.sqrt(np.float64(first_squares) * np.float64(second_squares))
+    return product / lengths if lengths != 0.0 else 0.0
+
+
 @kernel("f32[:]", "i64", fastmath=EXACT)
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     """Places of the k greatest scores, greatest first.
