@@ -88,7 +88,7 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph clean
+.PHONY: eval bench-stack bench-graph bench-kernels clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -97,6 +97,9 @@ bench-stack: setup models ## seconds to healthy, and back after kill -9 of each 
 
 bench-graph: setup models ## tokens a second of the encoder graphs, and their share of the int8 bound
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_graph.py
+
+bench-kernels: setup ## every kernel beside NumPy and the libraries made for its work; installs them for itself (1 minute)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_kernels.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist

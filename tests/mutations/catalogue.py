@@ -11,11 +11,14 @@ UPLOAD = f"{GATEWAY}/documents/upload.py"
 RETRIEVER = f"{GATEWAY}/vectors/retriever.py"
 INDEX = f"{GATEWAY}/vectors/index.py"
 LEDGER = f"{GATEWAY}/ledger/ledger.py"
+KERNEL = "libs/kernels/src/gannet_kernels"
 
 ANSWERS = "tests/unit/gateway/test_answers.py"
 INGESTION = "tests/unit/gateway/test_ingest.py"
 UPLOADS = "tests/unit/gateway/test_upload.py"
 SEARCH = "tests/unit/gateway/test_search.py"
+SIMILARITY = "tests/unit/kernels/test_similarity.py"
+WARM = "tests/unit/kernels/test_warm.py"
 IMPORTS = "tests/contract/test_imports.py"
 
 
@@ -355,4 +358,39 @@ ENCODERS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*ENCODERS, *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS)
+KERNELS = (
+    _one("equal scores keep their order", SIMILARITY, f"{KERNEL}/_heap.py", "return place < other", "return place > other"),
+    _one("a kernel lets NaN through", WARM, f"{KERNEL}/_jit.py", '"contract", "nsz"})', '"contract", "nsz", "nnan"})'),
+    _one("no kernel is compiled in the middle of a request", WARM, f"{KERNEL}/warm.py", "disable_compile()", "signatures"),
+    _one("a service without a compiler says so", WARM, f"{KERNEL}/warm.py", "_log.warning(", "_log.debug("),
+    _one(
+        "pooling reads no padding",
+        "tests/unit/kernels/test_pooling.py",
+        f"{KERNEL}/pooling.py",
+        "        length = lengths[text]\n",
+        "        length = hidden.shape[1]\n",
+    ),
+    _one(
+        "a picked row pushes its like away",
+        "tests/unit/kernels/test_diversity.py",
+        f"{KERNEL}/diversity.py",
+        "max(nearest[row], likeness)",
+        "likeness",
+    ),
+    _one(
+        "an initial ends no sentence",
+        "tests/unit/gateway/test_chunking.py",
+        f"{KERNEL}/chunking.py",
+        "not classes[codes[stop - 2]] & WORD",
+        "classes[codes[stop - 2]] & WORD",
+    ),
+    _one(
+        "chunks are found again by bytes",
+        "tests/unit/gateway/test_chunking.py",
+        f"{KERNEL}/chunking.py",
+        "int(codes[at] >= 0x800) + ",
+        "",
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS, *KERNELS, *ENCODERS)

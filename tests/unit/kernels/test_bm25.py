@@ -61,3 +61,25 @@ def test_find_terms_after_put_term_equals_dict(words, other):
     found = bm25.find_terms(np.array(asked, dtype=np.uint64), keys, values)
 
     assert [words.get(word, bm25.UNKNOWN) for word in asked] == found.tolist()
+
+
+@given(
+    text=st.lists(st.sampled_from([b"one", b"Two", b"three", b"four", b" ", b"."]), max_size=30).map(b" ".join),
+    known=st.sets(st.sampled_from([b"one", b"two", b"three", b"four"])),
+)
+def test_weigh_text_and_count_text_equal_their_steps(text, known):
+    """One call gives what scanning, looking up and weighing give, and says so where a word is not in the table."""
+    keys, values = np.zeros(16, dtype=np.uint64), np.full(16, bm25.UNKNOWN, dtype=np.int64)
+    for term, word in enumerate(sorted(known)):
+        bm25.put_term(np.uint64(reference.fnv1a(word)), term, keys, values)
+    data = np.frombuffer(text, dtype=np.uint8)
+    terms = bm25.find_terms(bm25.scan_words(data)[2], keys, values)
+    complete = set(text.lower().replace(b".", b" ").split()) <= known
+
+    weighed = bm25.weigh_text(data, keys, values, 1.2, 0.75, 100.0)
+    counted = bm25.count_text(data, keys, values)
+
+    assert (weighed[2], counted[2]) == (complete, complete)
+    if complete:
+        np.testing.assert_equal(weighed[:2], bm25.weigh_terms(terms, 1.2, 0.75, 100.0))
+        np.testing.assert_equal(counted[:2], bm25.count_terms(terms))

@@ -20,9 +20,11 @@ from gannet_inference.pace import Pace
 from gannet_inference.session import Gpu, Session, open_session
 from gannet_inference.store import BuiltModel
 from gannet_inference.tokens import Side, TextPieces, TextTokenizer, TokenIds, load_tokenizer
-from gannet_kernels import compile_all, mean_pool
+from gannet_kernels import cls_pool, compile_all, max_pool, mean_pool
 
 QUEUE_MAX = 4096
+
+_POOL = {"mean": mean_pool, "cls": cls_pool, "max": max_pool}
 
 R = TypeVar("R")
 
@@ -206,10 +208,9 @@ class BiEncoder(_Encoder):
         return self._pool(self._finite(hidden), normalise=normalise), hidden
 
     def _pool(self, hidden: NDArray[np.float32], *, normalise: bool | None) -> NDArray[np.float32]:
-        mask = np.ones(hidden.shape[0], dtype=np.int64)
-        if self.built.pooling == "cls":
-            mask[1:] = 0
-        return self._finite(mean_pool(hidden, mask, self.built.normalise if normalise is None else normalise))
+        normalise = self.built.normalise if normalise is None else normalise
+        pooled = _POOL[self.built.pooling](hidden[np.newaxis], np.array([hidden.shape[0]]), normalise)
+        return self._finite(pooled[0])
 
     def _finite(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         if not np.isfinite(values).all():

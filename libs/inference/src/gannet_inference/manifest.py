@@ -15,7 +15,7 @@ from gannet_inference.errors import ManifestError
 
 Kind = Literal["bi-encoder", "cross-encoder"]
 Precision = Literal["int8", "fp16", "fp32"]
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "max"]
 Purpose = Literal["query", "passage"]
 ModelFormat = Literal["safetensors", "onnx"]
 

@@ -84,21 +84,28 @@ class Bm25Encoder:
             text: any length; empty gives an empty vector.
             average_length: mean terms per passage of the collection, > 0.
         """
-        indices, values = bm25.weigh_terms(self._terms(text), K1, B, average_length)
+        encoded = _encoded(text)
+        with self._lock:
+            indices, values, known = bm25.weigh_text(encoded, self._keys, self._values, K1, B, average_length)
+        if not known:
+            indices, values = bm25.weigh_terms(self._terms(encoded), K1, B, average_length)
         return SparseVector(indices=indices, values=values)
 
     def query(self, text: str) -> SparseVector:
         """Weighs a query's terms by how often they occur in it."""
-        indices, values = bm25.count_terms(self._terms(text))
+        encoded = _encoded(text)
+        with self._lock:
+            indices, values, known = bm25.count_text(encoded, self._keys, self._values)
+        if not known:
+            indices, values = bm25.count_terms(self._terms(encoded))
         return SparseVector(indices=indices, values=values)
 
-    def _terms(self, text: str) -> NDArray[np.int64]:
-        encoded = (text if text.isascii() else fold(text)).encode("utf-8", errors="replace")
-        starts, ends, hashes = bm25.scan_words(np.frombuffer(encoded, dtype=np.uint8))
+    def _terms(self, encoded: NDArray[np.uint8]) -> NDArray[np.int64]:
+        starts, ends, hashes = bm25.scan_words(encoded)
         with self._lock:
             terms = bm25.find_terms(hashes, self._keys, self._values)
             for place in np.flatnonzero(terms == bm25.UNKNOWN):
-                terms[place] = self._learn(encoded[starts[place] : ends[place]], hashes[place])
+                terms[place] = self._learn(encoded[starts[place] : ends[place]].tobytes(), hashes[place])
         return terms
 
     def _learn(self, word: bytes, word_hash: np.uint64) -> int:
@@ -115,6 +122,11 @@ class Bm25Encoder:
         bm25.put_term(word_hash, term, self._keys, self._values)
         self._used += 1
         return term
+
+
+def _encoded(text: str) -> NDArray[np.uint8]:
+    folded = text if text.isascii() else fold(text)
+    return np.frombuffer(folded.encode("utf-8", errors="replace"), dtype=np.uint8)
 
 
 def term_id(stem: str) -> int:

@@ -14,7 +14,7 @@ UNKNOWN = -1
 DROPPED = 0
 
 
-@kernel(fastmath=EXACT)
+@kernel("u8[:]", fastmath=EXACT)
 def scan_words(text: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
     """Finds the words of a UTF-8 text and hashes each in lower case.
 
@@ -65,7 +65,7 @@ def _is_word_byte(byte: int) -> bool:
     return byte >= 128 or 97 <= byte <= 122 or 65 <= byte <= 90 or 48 <= byte <= 57
 
 
-@kernel(fastmath=EXACT)
+@kernel("u64[:]", "u64[:]", "i64[:]", fastmath=EXACT)
 def find_terms(hashes: NDArray[np.uint64], keys: NDArray[np.uint64], values: NDArray[np.int64]) -> NDArray[np.int64]:
     """Looks words up in an open-addressing table.
 
@@ -83,7 +83,56 @@ def find_terms(hashes: NDArray[np.uint64], keys: NDArray[np.uint64], values: NDA
     return terms
 
 
+@kernel("u8[:]", "u64[:]", "i64[:]", "f64", "f64", "f64", fastmath=EXACT)
+def weigh_text(
+    text: NDArray[np.uint8],
+    keys: NDArray[np.uint64],
+    values: NDArray[np.int64],
+    k1: float,
+    b: float,
+    average_length: float,
+) -> tuple[NDArray[np.uint32], NDArray[np.float32], bool]:
+    """`weigh_terms` of a text whose words are all in the table, in one call: entering a kernel costs more than its work.
+
+    Args:
+        text: u8[N], as `scan_words` takes it.
+        keys: u64[2^k], as `find_terms` takes them.
+        values: i64[2^k], likewise.
+        k1: as `weigh_terms` takes it.
+        b: likewise.
+        average_length: likewise.
+
+    Returns:
+        indices u32[n], values f32[n], and whether the table has all words; nothing is weighed where it has not.
+    """
+    terms, known = _terms_of(text, keys, values)
+    indices, weights = weigh_terms(terms, k1, b, average_length)
+    return indices, weights, known
+
+
+@kernel("u8[:]", "u64[:]", "i64[:]", fastmath=EXACT)
+def count_text(
+    text: NDArray[np.uint8], keys: NDArray[np.uint64], values: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.float32], bool]:
+    """`count_terms` of a text whose words are all in the table; arguments and result as `weigh_text`."""
+    terms, known = _terms_of(text, keys, values)
+    indices, counts = count_terms(terms)
+    return indices, counts, known
+
+
 @kernel(fastmath=EXACT)
+def _terms_of(
+    text: NDArray[np.uint8], keys: NDArray[np.uint64], values: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], bool]:
+    _, _, hashes = scan_words(text)
+    terms = find_terms(hashes, keys, values)
+    for word in range(terms.shape[0]):
+        if terms[word] == UNKNOWN:
+            return terms[:0], False
+    return terms, True
+
+
+@kernel("u64", "i64", "out u64[:]", "out i64[:]", fastmath=EXACT)
 def put_term(word: np.uint64, term: int, keys: NDArray[np.uint64], values: NDArray[np.int64]) -> None:
     """Writes a word's term id into the table of `find_terms`; the caller keeps a slot free."""
     slot = _slot(word, keys, values)
@@ -101,7 +150,7 @@ def _slot(word: np.uint64, keys: NDArray[np.uint64], values: NDArray[np.int64]) 
     return slot
 
 
-@kernel(fastmath=EXACT)
+@kernel("i64[:]", "f64", "f64", "f64", fastmath=EXACT)
 def weigh_terms(
     terms: NDArray[np.int64], k1: float, b: float, average_length: float
 ) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
@@ -132,7 +181,7 @@ def weigh_terms(
     return indices, weights
 
 
-@kernel(fastmath=EXACT)
+@kernel("i64[:]", fastmath=EXACT)
 def count_terms(terms: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
     """Counts each term: a query's weights, since the textbook's query side saturates nowhere (k3 = infinity).
 

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-DenseType = Literal["float32", "int8", "binary"]
+from gannet_kernels import to_bits, to_int8
 
-_INT8_MAX = 127
+DenseType = Literal["float32", "int8", "binary"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +41,14 @@ def shortened(vector: NDArray[np.float32], dims: int, *, normalise: bool) -> NDA
 
 
 def packed(vector: NDArray[np.float32], kind: DenseType) -> DenseVector:
-    """Writes a finite vector, f32[D]. Reference: `tests/reference/dense.py`."""
+    """Writes a finite vector, f32[D], contiguous. Reference: `tests/reference/dense.py`."""
     scale = 0.0
     match kind:
         case "float32":
             data = vector.astype("<f4", copy=False).tobytes()
         case "int8":
-            # As float32, because that is how the scale travels: whoever multiplies has the very number that divided.
-            step = np.float32(np.abs(vector).max() / _INT8_MAX)
-            scale = float(step)
-            levels = np.rint(vector / step) if step else np.zeros_like(vector)
-            data = levels.clip(-_INT8_MAX, _INT8_MAX).astype(np.int8).tobytes()
+            levels, step = to_int8(vector)
+            data, scale = levels.tobytes(), float(step)
         case "binary":
-            data = np.packbits(vector > 0).tobytes()
+            data = to_bits(vector).tobytes()
     return DenseVector(data=data, dim=vector.shape[0], type=kind, scale=scale)
