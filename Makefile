@@ -88,12 +88,18 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack clean
+.PHONY: eval bench-stack bench-embed bench-rerank clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
 bench-stack: setup models ## seconds to healthy, and back after kill -9 of each process
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_stack.py
+
+bench-embed: setup models ## embedding throughput beside other systems; installs them for itself (12 minutes)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed.py
+
+bench-rerank: setup models ## reranking throughput beside other systems; installs them for itself (4 minutes)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_rerank.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist

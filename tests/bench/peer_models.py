@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Any
 
 import filelock
 import peers
-import report
 from safetensors.numpy import save_file
+from servers import MODELS
 
 from gannet_inference.fetch import fetch
 from gannet_inference.manifest import ModelEntry, Precision, load_manifest
@@ -21,9 +20,8 @@ from gannet_inference.weights import read_architecture, read_weights
 
 EMBEDDER = "all-minilm-l6-v2"
 RERANKER = "reranker-minilm-l6-qa"
-MODELS = Path(os.environ.get("GANNET_HOME", report.ROOT / ".gannet")) / "models"
 # Raise it when what this module writes changes.
-_LAYOUT = 1
+_LAYOUT = 2
 _TIMEOUT_S = 600
 _SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
 _MODULE = "sentence_transformers.models"
@@ -110,10 +108,14 @@ def _written(name: str, kind: str, write: Callable[[ModelEntry, Path, Path], Non
         _write_json(building / "special_tokens_map.json", _SPECIAL)
         with peers.Peer(f"export {name}", "export_worker", python=peers.ensure_env("infinity")) as exporter:
             exporter.call("export", folder=str(building), kind=kind, timeout_s=_TIMEOUT_S)
+        shutil.rmtree(building / "fp32")
         for exported in ("optimised", "int8"):
             # Infinity cuts texts at max_position_embeddings when it runs ONNX files, whatever the tokenizer says.
             config = building / exported / "config.json"
             _write_json(config, _read_json(config) | {"max_position_embeddings": entry.tokens_max})
+            # What transformers saves keeps the tokenizer's own limit of 128 tokens beside ours, and fastembed obeys it.
+            for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+                shutil.copyfile(building / file, building / exported / file)
         building.rename(target)
     return model
 

@@ -77,6 +77,8 @@ class Peer:
         self.name = name
         HOME.mkdir(parents=True, exist_ok=True)
         self._log = HOME / f"{name.replace(' ', '-').replace('/', '-')}.log"
+        # This folder's datasets.py would hide the package of that name.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(HOME / ".hf")}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -85,7 +87,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, **quiet, **(environment or {})},
+                env={**inherited, **quiet, **(environment or {})},
             )
 
     def __enter__(self) -> Self:

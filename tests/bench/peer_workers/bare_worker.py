@@ -36,12 +36,12 @@ def embed(texts: list[str]) -> NDArray[np.float32]:
     order = sorted(range(len(texts)), key=lambda place: -len(encodings[place].ids))
     batch = state["batch"]
     batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    rows = [[encodings[place].ids for place in places] for places in batches]
     side_by_side = state["pool"].map if batch == 1 else map
-    vectors: Any = None
-    for places, pooled in zip(batches, side_by_side(lambda some: _run([encodings[at].ids for at in some]), batches)):
-        vectors = np.empty((len(texts), pooled.shape[1]), dtype=np.float32) if vectors is None else vectors
-        vectors[places] = pooled
-    return vectors
+    vectors = np.concatenate(list(side_by_side(_run, rows)))
+    unsorted = np.empty_like(vectors)
+    unsorted[order] = vectors
+    return unsorted
 
 
 def _run(rows: list[list[int]]) -> NDArray[np.float32]:
@@ -53,7 +53,8 @@ def _run(rows: list[list[int]]) -> NDArray[np.float32]:
     if len(rows) == 1:
         pooled = hidden.mean(axis=1)
     else:
-        pooled = np.einsum("bth,bt->bh", hidden, mask.astype(np.float32)) / mask.sum(axis=1, keepdims=True)
+        weights = mask.astype(np.float32)
+        pooled = np.einsum("bth,bt->bh", hidden, weights) / weights.sum(axis=1, keepdims=True)
     return pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
 
 

@@ -52,7 +52,7 @@ def embedder_operations(load: Operation, embed: Callable[[list[str]], Bytes]) ->
         started = time.perf_counter()
         vectors = embed(texts)
         seconds = time.perf_counter() - started
-        reply: dict[str, Any] = {"seconds": seconds, "peak_rss_mb": peak_rss_mb()}
+        reply: dict[str, Any] = {"seconds": seconds, "count": len(texts), "peak_rss_mb": peak_rss_mb()}
         if want_vectors:
             reply["vectors"] = base64.b64encode(vectors.tobytes()).decode()
         return reply
@@ -66,15 +66,11 @@ def embedder_operations(load: Operation, embed: Callable[[list[str]], Bytes]) ->
 def reranker_operations(load: Operation, score: Callable[[str, list[str]], Sequence[float]]) -> dict[str, Operation]:
     """`load_reranker` and `rerank` around a function from a query and passages to their logits."""
 
-    def rerank(query: str, passages: list[str], repeats: int) -> dict[str, Any]:
-        scores: list[float] = []
-        seconds: list[float] = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            values = score(query, passages)
-            seconds.append(time.perf_counter() - started)
-            scores = [float(value) for value in values]
-        return {"seconds": seconds, "scores": scores, "peak_rss_mb": peak_rss_mb()}
+    def rerank(query: str, passages: list[str]) -> dict[str, Any]:
+        started = time.perf_counter()
+        scores = score(query, passages)
+        seconds = time.perf_counter() - started
+        return {"seconds": seconds, "scores": [float(one) for one in scores], "peak_rss_mb": peak_rss_mb()}
 
     return {"load_reranker": load, "rerank": rerank}
 
