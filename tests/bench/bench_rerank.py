@@ -210,8 +210,7 @@ def _row(label: str, one: Measured, reference: Measured) -> dict[str, Any]:
 def _spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Spearman's rank correlation; scores are real numbers, ties do not happen."""
     places = [np.argsort(np.argsort(values)) for values in (one, other)]
-    matrix: NDArray[np.float64] = np.corrcoef(np.stack(places))
-    return float(matrix[0, 1])
+    return statistics.correlation(*[place.tolist() for place in places])
 
 
 def _claims(measured: Mapping[str, Measured]) -> list[report.Claim]:
