@@ -88,7 +88,7 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph bench-kernels clean
+.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -100,6 +100,12 @@ bench-graph: setup models ## tokens a second of the encoder graphs, and their sh
 
 bench-kernels: setup ## every kernel beside NumPy and the libraries made for its work; installs them for itself (1 minute)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_kernels.py
+
+bench-embed: setup models ## embedding throughput beside other systems; installs them for itself (12 minutes)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed.py
+
+bench-rerank: setup models ## reranking throughput beside other systems; installs them for itself (4 minutes)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_rerank.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist
