@@ -291,6 +291,20 @@ LIMITS = (
         "if False:",
     ),
     _one(
+        "a queue leaves its callers time to spare",
+        "tests/unit/inference/test_lanes.py",
+        f"{INFERENCE}/lanes.py",
+        "- _WAIT_SHARE * (left_s - own_s)",
+        "- (left_s - own_s)",
+    ),
+    _one(
+        "a refusal comes before the work of tokenising",
+        "tests/unit/embedder/test_embedding.py",
+        "services/embedder/src/gannet_embedder/embedding.py",
+        "self._encoder.check_room(batch.lane, deadline_s=batch.deadline_s)",
+        "pass",
+    ),
+    _one(
         "calls in work are bounded",
         "tests/unit/service/test_interceptor.py",
         f"{SERVICE}/interceptor.py",

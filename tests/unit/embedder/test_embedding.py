@@ -1,6 +1,7 @@
 """The embedder's work: what waits, in which order, and what becomes of it when a caller leaves or a text fails."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -185,4 +186,58 @@ async def test_embed_of_single_texts_fills_the_queue_to_its_last_place(session):
             tasks.create_task(embedder.embed(batch("a")))
         session.gate.set()
     assert len(session.started_so_far()) == 64
+    embedder.close()
+
+
+async def test_embed_of_a_short_text_does_not_wait_for_the_thread_that_prepares_long_ones(session):
+    """A query is tokenised where it arrives; a text that is longer than the bound waits its turn."""
+    session.gate.set()
+    embedder = TextEmbedder(bi_encoder(session, queue_max=8), queue_texts_max=64)
+    held = threading.Event()
+    embedder._preparing.submit(lambda: held.wait(WAIT_S))
+    long = asyncio.create_task(embedder.embed(batch("x" * 1025)))
+    embedded = await embedder.embed(batch("x" * 512, "y" * 512))
+    assert [result.token_count for result in embedded.results] == [512, 512]
+    assert not long.done()
+    held.set()
+    await long
+    embedder.close()
+
+
+async def test_embed_with_a_queue_too_long_for_the_deadline_is_refused_before_it_is_tokenised(session):
+    """The refusal says when to come back, and does not wait for the thread that would have tokenised the text."""
+    encoder = bi_encoder(session, queue_max=8)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    encoder._pace.measured(1, 20.0)
+    first = asyncio.create_task(embedder.embed(batch("a")))
+    await until(lambda: session.started.qsize() == 1)
+    second = asyncio.create_task(embedder.embed(batch("a")))
+    await until(lambda: encoder.waiting == 1)
+    held = threading.Event()
+    embedder._preparing.submit(lambda: held.wait(WAIT_S))
+    with pytest.raises(Overloaded) as refused:
+        await embedder.embed(batch("x" * 2000, deadline_s=time.monotonic() + 25.0))
+    assert refused.value.retry_after_s >= 2.5
+    held.set()
+    session.gate.set()
+    await asyncio.gather(first, second)
+    assert session.started_so_far() == ["a", "a"]
+    embedder.close()
+
+
+async def test_embed_of_sparse_vectors_alone_is_not_refused_for_the_model_s_queue(session):
+    """What the model does not read does not wait for it."""
+    encoder = bi_encoder(session, queue_max=1)
+    embedder = TextEmbedder(encoder, queue_texts_max=64)
+    first = asyncio.create_task(embedder.embed(batch("a")))
+    await until(lambda: session.started.qsize() == 1)
+    second = asyncio.create_task(embedder.embed(batch("b")))
+    await until(lambda: encoder.waiting == 1)
+    sparse = TextBatch(
+        texts=["gannet"], purpose="query", lane=Lane.INTERACTIVE, want_sparse=True, average_length=10.0, deadline_s=0.0
+    )
+    embedded = await embedder.embed(sparse)
+    assert embedded.results[0].sparse.indices.size == 1
+    session.gate.set()
+    await asyncio.gather(first, second)
     embedder.close()

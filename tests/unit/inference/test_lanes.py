@@ -146,13 +146,57 @@ def test_executor_deadline_that_what_waits_would_exceed_is_refused_at_once(gate,
     deadline_s = time.monotonic() + 400.0
 
     if refused:
-        with pytest.raises(DeadlineHopeless) as refusal:
+        with pytest.raises(QueueFull):
             gate.executor.submit_all([int], lane, expected_s=[1.0], deadline_s=deadline_s)
-        assert refusal.value.needed_s == pytest.approx(601.0)
-        assert 0 < refusal.value.left_s <= 400.0
     else:
         gate.executor.submit_all([int], lane, expected_s=[1.0], deadline_s=deadline_s)
     assert gate.executor.waiting == (2 if refused else 3)
+
+
+@pytest.mark.parametrize("before_s,refused", [(2000.0, False), (2200.0, True)])
+def test_executor_queue_fills_most_of_the_spare_time_and_never_all_of_it(gate, before_s, refused):
+    """Of 4,000 s, work of 1,000 s has 3,000 to spare: 2,100 of them may be spent waiting, the rest is for estimates that err."""
+    gate.executor.submit_all([int], expected_s=[before_s])
+    deadline_s = time.monotonic() + 4000.0
+
+    if refused:
+        with pytest.raises(QueueFull):
+            gate.executor.submit_all([int], expected_s=[1000.0], deadline_s=deadline_s)
+    else:
+        gate.executor.submit_all([int], expected_s=[1000.0], deadline_s=deadline_s)
+
+
+def test_executor_queue_too_long_for_a_deadline_says_when_it_should_be_short_enough(gate):
+    """The hint is the time in which what waits falls below the caller's share; another caller's deadline may still allow it."""
+    gate.executor.submit_all([int], expected_s=[100.0])
+
+    with pytest.raises(QueueFull) as refusal:
+        gate.executor.submit_all([int], expected_s=[0.0], deadline_s=time.monotonic() + 120.0)
+
+    assert 16.0 <= refusal.value.retry_after_s <= 30.0
+    gate.executor.submit_all([int], expected_s=[0.0], deadline_s=time.monotonic() + 1200.0)
+
+
+def test_executor_work_that_its_deadline_does_not_hold_is_hopeless_without_a_queue(gate):
+    """Nothing waits, so coming back later would not help, and the refusal is another one."""
+    with pytest.raises(DeadlineHopeless) as refusal:
+        gate.executor.submit_all([int] * 2, expected_s=[300.0, 300.0], deadline_s=time.monotonic() + 400.0)
+
+    assert refusal.value.needed_s == pytest.approx(600.0)
+    assert 0 < refusal.value.left_s <= 400.0
+
+
+def test_executor_check_room_refuses_what_submitting_would_and_queues_nothing(gate):
+    """By time and by count; work without a deadline is refused by count alone."""
+    gate.executor.submit_all([int] * 11, expected_s=[100.0] * 11)
+    with pytest.raises(QueueFull):
+        gate.executor.check_room(deadline_s=time.monotonic() + 60.0)
+    gate.executor.check_room(deadline_s=time.monotonic() + 6000.0)
+    gate.executor.check_room()
+    gate.executor.submit(int)
+    with pytest.raises(QueueFull):
+        gate.executor.check_room()
+    assert gate.executor.waiting == 12
 
 
 def test_executor_work_that_became_hopeless_while_it_waited_is_never_started(gate):
@@ -178,7 +222,7 @@ def test_executor_cancelled_work_no_longer_counts_as_waiting_time(gate):
     for work in waiting[:2]:
         work.cancel()
 
-    gate.executor.submit_all([int], expected_s=[1.0], deadline_s=time.monotonic() + 400.0)
+    gate.executor.submit_all([int], expected_s=[1.0], deadline_s=time.monotonic() + 600.0)
 
     assert gate.executor.waiting == 2
 

@@ -10,7 +10,7 @@ from unit.service.echo import SERVICE, refusal, running
 
 from gannet_service import call, clients, errors
 from gannet_service.call import Principal
-from gannet_service.interceptor import OVERLOAD_RETRY_S
+from gannet_service.interceptor import OVERLOAD_RETRY_S, ServerInterceptor
 
 ASK = StringValue(value="a")
 
@@ -252,3 +252,22 @@ async def test_remaining_of_an_expired_call_is_refused():
     call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() - 1))
     with pytest.raises(errors.DeadlineTooShort):
         call.remaining_s(5)
+
+
+async def test_reply_is_returned_before_its_log_line_is_written():
+    """The caller does not wait for the server's bookkeeping, which follows in the next turn of the loop."""
+
+    async def answer(_request: object, _context: object) -> str:
+        return "reply"
+
+    class Context:
+        def time_remaining(self) -> float:
+            return 60.0
+
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    serve = interceptor._unary(grpc.unary_unary_rpc_method_handler(answer), "/echo/Ask", {})
+    with capture_logs() as lines:
+        assert await serve(ASK, Context()) == "reply"
+        assert lines == []
+        await asyncio.sleep(0)
+    assert [line["code"] for line in lines] == ["OK"]

@@ -92,6 +92,15 @@ class _Encoder:
         """The text that token ids stand for."""
         return self._tokenizer.decode(ids, skip_special=skip_special)
 
+    def check_room(self, lane: Lane = Lane.INTERACTIVE, *, deadline_s: float | None = None) -> None:
+        """Refuses work that `run_all` would refuse whatever its length, before it is tokenised.
+
+        Raises:
+            QueueFull: no place is left, or what waits in front would take too much of the time that the deadline leaves.
+            DeadlineHopeless: the deadline has passed.
+        """
+        self._executor.check_room(lane, deadline_s=deadline_s)
+
     def run_all(
         self,
         read: Callable[[TokenIds], R],
@@ -110,8 +119,9 @@ class _Encoder:
                 that turns out hopeless while it waits is not started, its result is DeadlineHopeless.
 
         Raises:
-            QueueFull: there are fewer places left than sequences.
-            DeadlineHopeless: by the measured rate, the last one would end too late.
+            QueueFull: there are fewer places left than sequences, or by the measured rate what waits in front would take too
+                much of the time that the deadline leaves.
+            DeadlineHopeless: by the measured rate, they would end too late if nothing waited in front.
         """
         try:
             return self._executor.submit_all(

@@ -52,10 +52,10 @@ class DeviceUnavailable(Exception):
 
 
 class QueueFull(Exception):
-    """The queue in front of the model is full.
+    """The queue in front of the model is full, or too long for the caller's deadline.
 
     Attributes:
-        retry_after_s: when a place should be free, from the measured rate.
+        retry_after_s: when there should be room, from the measured rate.
     """
 
     def __init__(self, retry_after_s: float) -> None:

@@ -16,6 +16,9 @@ R = TypeVar("R")
 # Retry hints outside these bounds help nobody: shorter ones are a busy loop, longer ones outlive the caller's deadline.
 _RETRY_AFTER_S_MIN = 0.05
 _RETRY_AFTER_S_MAX = 30.0
+# Share of a caller's spare time that may be spent waiting. Estimates err, and in a queue that always fills all of that time every
+# reply is as likely to come just too late as just in time.
+_WAIT_SHARE = 0.7
 # Weight of the newest run in the moving average of run times: about the last 20 runs count.
 _SMOOTHING = 0.1
 
@@ -110,18 +113,17 @@ class PriorityExecutor:
                 that turns out hopeless while it waits is not started, its result is DeadlineHopeless.
 
         Raises:
-            QueueFull: there are fewer places left than functions.
-            DeadlineHopeless: with what waits before it, the last function would end too late.
+            QueueFull: there are fewer places left than functions, or what waits before them would take too much of the time
+                that the deadline leaves.
+            DeadlineHopeless: the functions alone would end too late.
         """
         expected_s = expected_s or [0.0] * len(functions)
         batch = [Work(function, run_s, deadline_s) for function, run_s in zip(functions, expected_s, strict=True)]
         with self._changed:
             if self._closed:
                 raise RuntimeError("the executor is closed")
-            if self.waiting + len(batch) > self._queue_max:
-                raise QueueFull(self._retry_after_s())
-            if batch and deadline_s is not None:
-                self._refuse_if_hopeless(expected_s, lane, deadline_s)
+            if batch:
+                self._check_room(expected_s, lane, deadline_s)
             for work in batch:
                 self._lanes[lane][work] = None
             self._expected_s[lane] += sum(expected_s)
@@ -129,6 +131,11 @@ class PriorityExecutor:
         for work in batch:
             work.add_done_callback(self._forget_if_cancelled)
         return batch
+
+    def check_room(self, lane: Lane = Lane.INTERACTIVE, *, deadline_s: float | None = None) -> None:
+        """Raises the QueueFull of `submit_all` if one function that takes no time would get it: cheap, and nothing is queued."""
+        with self._changed:
+            self._check_room([0.0], lane, deadline_s)
 
     def close(self) -> None:
         """Cancels what waits, lets what runs finish and joins the threads."""
@@ -153,13 +160,22 @@ class PriorityExecutor:
             # Tells `concurrent.futures.wait`; a thread that took the work in the meantime tells it itself.
             work.set_running_or_notify_cancel()
 
-    def _refuse_if_hopeless(self, expected_s: Sequence[float], lane: Lane, deadline_s: float) -> None:
-        """Leaves out what runs now and the share of the other lane: an estimate that errs does so in the caller's favour."""
-        before_s = sum(self._expected_s[: lane + 1])
-        needed_s = max((before_s + sum(expected_s)) / len(self._threads), max(expected_s, default=0.0))
+    def _check_room(self, expected_s: Sequence[float], lane: Lane, deadline_s: float | None) -> None:
+        """Refuses by count and by time; called under the lock.
+
+        The times leave out what runs now and the share of the other lane: an estimate that errs does so in the caller's favour.
+        """
+        if self.waiting + len(expected_s) > self._queue_max:
+            raise QueueFull(_bounded(self.waiting * self._mean_run_s / len(self._threads)))
+        if deadline_s is None:
+            return
+        own_s = max(sum(expected_s) / len(self._threads), *expected_s)
         left_s = deadline_s - time.monotonic()
-        if needed_s > left_s:
-            raise DeadlineHopeless(needed_s, left_s)
+        if own_s > left_s:
+            raise DeadlineHopeless(own_s, left_s)
+        excess_s = sum(self._expected_s[: lane + 1]) / len(self._threads) - _WAIT_SHARE * (left_s - own_s)
+        if excess_s > 0:
+            raise QueueFull(_bounded(excess_s))
 
     def _take(self, lane: Lane, work: Work[Any] | None = None) -> Work[Any]:
         """Takes `work`, or the oldest there is, out of a lane; called under the lock."""
@@ -170,10 +186,6 @@ class PriorityExecutor:
         # Emptied to zero exactly: sums and differences of many floats drift.
         self._expected_s[lane] = self._expected_s[lane] - work.expected_s if waiting else 0.0
         return work
-
-    def _retry_after_s(self) -> float:
-        drain_s = self.waiting * self._mean_run_s / len(self._threads)
-        return min(max(drain_s, _RETRY_AFTER_S_MIN), _RETRY_AFTER_S_MAX)
 
     def _next(self) -> Work[Any] | None:
         """Waits for work; None once the executor is closed."""
@@ -211,3 +223,7 @@ class PriorityExecutor:
             with self._changed:
                 newest_weight = _SMOOTHING if self._mean_run_s else 1.0
                 self._mean_run_s += newest_weight * (work.ran_s - self._mean_run_s)
+
+
+def _bounded(retry_after_s: float) -> float:
+    return min(max(retry_after_s, _RETRY_AFTER_S_MIN), _RETRY_AFTER_S_MAX)

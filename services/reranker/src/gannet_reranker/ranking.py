@@ -5,7 +5,8 @@ the windows that have not started along.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -92,26 +93,24 @@ class PassageRanker:
         """Score every passage and sort; equal scores keep their order. Cancelling drops what has not started.
 
         Raises:
-            Overloaded: the windows do not fit into the queue.
+            Overloaded: the windows do not fit into the queue, or the queue is too long for the deadline.
             DeadlineTooShort: by the measured rate, the last window would come after the deadline; nothing more is begun.
             InvalidInput: a passage is too long for the model, and the call says to refuse that.
             ModelFailure: the model failed on a pair.
         """
+        with _refusals():
+            # Before the pairs are tokenised: a refusal must cost next to nothing when most calls are refused.
+            self._encoder.check_room(deadline_s=candidates.deadline_s)
         tokenizing = self._submit(partial(self._tokenize, candidates))
         passages = await asyncio.wrap_future(tokenizing)
         if candidates.refuse_long and any(windows[-1].truncated for windows in passages):
             raise InvalidInput(f"longer than {self.built.tokens_max} tokens", reason="TEXT_TOO_LONG")
         windows = list(chain.from_iterable(passages))
-        try:
+        with _refusals():
             works = self._encoder.run_all(self._encoder.score, windows, deadline_s=candidates.deadline_s)
-        except QueueFull as error:
-            raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
-        except DeadlineHopeless as error:
-            raise _hopeless(error) from error
         try:
-            logits = iter(await asyncio.gather(*map(asyncio.wrap_future, works)))
-        except DeadlineHopeless as error:
-            raise _hopeless(error) from error
+            with _refusals():
+                logits = iter(await asyncio.gather(*map(asyncio.wrap_future, works)))
         finally:
             # After an error nobody reads the other scores.
             for work in works:
@@ -160,11 +159,16 @@ class PassageRanker:
         return self._encoder.tokenize_windows(query, passages, candidates.windows_max)
 
     def _submit(self, function: Callable[[], R]) -> Work[R]:
-        try:
+        with _refusals():
             return self._tokenizing.submit(function)
-        except QueueFull as error:
-            raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
 
 
-def _hopeless(error: DeadlineHopeless) -> DeadlineTooShort:
-    return DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS")
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Says a queue's refusal in the words of the contract."""
+    try:
+        yield
+    except QueueFull as error:
+        raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
+    except DeadlineHopeless as error:
+        raise DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS") from error
