@@ -2,10 +2,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from fakes.postgres import PostgresServer
 from unit.gateway.fakes import COLLECTION, FakeEmbedder, FakeIndex, collection_record
 
 from gannet_gateway.blobs import Blobs
-from gannet_gateway.ledger.engine import open_engine
+from gannet_gateway.ledger.engine import Database, open_database
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_service import call
 from gannet_service.call import Call, Principal
@@ -20,15 +21,31 @@ def caller() -> Iterator[None]:
     call.set_current(None)
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """Every test of the ledger runs on both engines: no URL, which is SQLite, and that of an empty PostgreSQL database."""
+    if request.param == "sqlite":
+        return ""
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.database()
+
+
 @pytest.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    """A real ledger with one tenant and one collection; its clock counts transactions."""
-    ticks = iter(range(1, 1_000_000))
-    opened = Ledger(await open_engine(tmp_path), clock=lambda: float(next(ticks)))
-    await opened.add_tenant(COLLECTION.tenant)
-    await opened.create_collection(collection_record())
+async def database(ledger_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """An open, migrated database."""
+    opened = await open_database(tmp_path, ledger_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def ledger(database: Database) -> Ledger:
+    """A real ledger with one tenant and one collection; its clock counts transactions."""
+    ticks = iter(range(1, 1_000_000))
+    opened = Ledger(database, clock=lambda: float(next(ticks)))
+    await opened.add_tenant(COLLECTION.tenant)
+    await opened.create_collection(collection_record())
+    return opened
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from fakes.postgres import PostgresServer
 from sqlalchemy import Connection
 from unit.gateway.fakes import COLLECTION, collection_record
 
@@ -12,7 +13,7 @@ from gannet_gateway.ledger import engine, schema
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Document, Intent
 from gannet_gateway.names import CollectionName, DocumentName
-from gannet_service.errors import AlreadyExists, Conflict, NotFound
+from gannet_service.errors import AlreadyExists, Conflict, DependencyUnavailable, NotFound
 
 NAME = COLLECTION.document("a.md")
 
@@ -41,36 +42,50 @@ async def write(ledger: Ledger, name: DocumentName = NAME) -> int:
     return revision
 
 
-async def test_migrations_give_the_schema_of_the_metadata(tmp_path: Path):
+async def test_migrations_give_the_schema_of_the_metadata(database: engine.Database):
     """A change of schema.py without a migration fails here."""
 
     def differences(connection: Connection) -> list[Any]:
         return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata)
 
-    opened = await engine.open_engine(tmp_path)
-    async with opened.connect() as connection:
+    async with database.reading() as connection:
         assert await connection.run_sync(differences) == []
-    await opened.dispose()
 
 
-async def test_ledger_opened_again_keeps_everything(ledger: Ledger, tmp_path: Path):
+async def test_ledger_opened_again_keeps_everything(ledger: Ledger, tmp_path: Path, ledger_url: str):
     """Migrating a migrated ledger changes nothing; a committed document is there."""
     await write(ledger)
-    again = Ledger(await engine.open_engine(tmp_path))
+    again = Ledger(await engine.open_database(tmp_path, ledger_url))
     assert (await again.document(NAME)).revision == 1
     await again.close()
 
 
 async def test_ledger_connection_is_durable_and_checked(tmp_path: Path):
     """WAL with synchronous=FULL: what was committed survives a power cut; foreign keys are enforced."""
-    opened = await engine.open_engine(tmp_path)
-    async with opened.connect() as connection:
+    opened = await engine.open_database(tmp_path)
+    async with opened.reading() as connection:
         found = [
             (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
     assert found == ["wal", 2, 1, engine.BUSY_TIMEOUT_MS]
-    await opened.dispose()
+    await opened.close()
+
+
+async def test_database_that_does_not_answer_is_unavailable(tmp_path: Path):
+    """Named as the ledger, so that a caller may try again and an operator knows where to look."""
+    with pytest.raises(DependencyUnavailable, match="ledger: ") as caught:
+        await engine.open_database(tmp_path, f"postgresql://nobody@/none?host={tmp_path}")
+    assert caught.value.reason == "LEDGER_UNAVAILABLE"
+
+
+async def test_databases_opened_together_migrate_once(postgres: PostgresServer, tmp_path: Path):
+    """Gateways that start side by side over one empty database all come up."""
+    url = postgres.database()
+    opened = await asyncio.gather(*(engine.open_database(tmp_path, url) for _ in range(4)))
+    for each in opened:
+        await Ledger(each).probe()
+        await each.close()
 
 
 def test_lock_of_a_folder_in_use_is_refused(tmp_path: Path):

@@ -31,12 +31,19 @@ SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in ("Search", "Answ
 async def main() -> None:
     config = load(GatewayConfig)
     telemetry.set_up(config)
+    ledger_url = config.ledger_url.get_secret_value() if config.ledger_url else ""
     try:
-        _locked = engine.lock(config.data_dir)
+        _locked = None if ledger_url else engine.lock(config.data_dir)
     except engine.LedgerLocked as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         raise SystemExit(EXIT_CONFIG) from error
-    ledger = Ledger(await engine.open_engine(config.data_dir))
+    database = await engine.open_database(
+        config.data_dir,
+        ledger_url,
+        connections_max=config.ledger_connections_max,
+        timeout_s=config.ledger_timeout_s,
+    )
+    ledger = Ledger(database)
     await bootstrap(ledger, config.bootstrap_tenant, config.bootstrap_api_key_file)
     blobs = Blobs(config.data_dir / "blobs")
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)

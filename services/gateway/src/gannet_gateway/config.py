@@ -18,6 +18,15 @@ class GatewayConfig(ServiceConfig):
     well_known: ClassVar[Mapping[str, str]] = {**ServiceConfig.well_known, "qdrant_url": "QDRANT_URL"}
 
     data_dir: Path = Field(Path("gannet-data"), description="Directory of the ledger and of the documents' texts.")
+    ledger_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL ledger, `postgresql://user:password@host:port/database`, which several gateways may share; "
+        "their `data_dir` must be shared too. Unset means SQLite in `data_dir`, for one gateway.",
+    )
+    ledger_connections_max: int = Field(4, ge=1, le=100, description="Connections to the ledger at once.")
+    ledger_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Most time to wait for a connection to the ledger, and for a statement, seconds."
+    )
     embedder_target: str = Field(
         "127.0.0.1:7701", description="gRPC target of the embedder: `host:port`, or `dns:///name:port` for several."
     )

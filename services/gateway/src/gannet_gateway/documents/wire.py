@@ -44,6 +44,8 @@ def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callab
         title_bytes = len(start.title.encode())
         if title_bytes > TITLE_BYTES_MAX:
             raise InvalidInput(f"title: {title_bytes} bytes; the limit is {TITLE_BYTES_MAX}", field="title")
+        if "\x00" in start.title:  # no text of PostgreSQL may hold one
+            raise InvalidInput("title: NUL characters are not allowed", field="title")
         return Upload(
             name=parent.document(check_document_id(start.document_id, "document_id")),
             content=content,

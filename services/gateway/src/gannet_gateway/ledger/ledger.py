@@ -1,13 +1,14 @@
 """Reads and writes of the ledger. Every method is one transaction; what returned is durable."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import RowMapping, Table, delete, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.records import Collection, Document, Intent, Page
 from gannet_gateway.ledger.schema import api_keys, collections, documents, intents, tenants
 from gannet_gateway.names import CollectionName, DocumentName
@@ -17,40 +18,38 @@ from gannet_service.errors import AlreadyExists, Conflict, NotFound
 class Ledger:
     """See the module. `clock` gives Unix seconds."""
 
-    def __init__(self, engine: AsyncEngine, *, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._reader = engine.execution_options(reading=True)
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
         self._clock = clock
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._engine.dispose()
+        await self._database.close()
 
     async def probe(self) -> None:
         """Raises if the database does not answer."""
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             await connection.execute(text("SELECT 1"))
 
     # ---- tenants and keys ---------------------------------------------------------------------------------------
 
     async def add_tenant(self, tenant: str) -> None:
         """Make sure that the tenant exists."""
-        async with self._engine.begin() as connection:
-            if not (await connection.execute(select(tenants.c.id).where(tenants.c.id == tenant))).first():
+        with contextlib.suppress(IntegrityError):  # it is there
+            async with self._database.writing() as connection:
                 await connection.execute(insert(tenants).values(id=tenant, created_at_s=self._clock()))
 
     async def add_api_key(self, tenant: str, digest: str, label: str) -> None:
         """Make sure that the key of an existing tenant exists; a revoked key stays revoked."""
-        now = self._clock()
-        async with self._engine.begin() as connection:
-            if not (await connection.execute(select(api_keys.c.digest).where(api_keys.c.digest == digest))).first():
-                row = {"digest": digest, "tenant": tenant, "label": label, "created_at_s": now}
+        row = {"digest": digest, "tenant": tenant, "label": label, "created_at_s": self._clock()}
+        with contextlib.suppress(IntegrityError):  # it is there
+            async with self._database.writing() as connection:
                 await connection.execute(insert(api_keys).values(row))
 
     async def tenant_of_key(self, digest: str) -> str | None:
         """The tenant of a key that is known and not revoked."""
         query = select(api_keys.c.tenant).where(api_keys.c.digest == digest, api_keys.c.revoked_at_s.is_(None))
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             return (await connection.execute(query)).scalar_one_or_none()
 
     # ---- collections --------------------------------------------------------------------------------------------
@@ -64,7 +63,7 @@ class Ledger:
         }
         name = collection.name
         row |= {"tenant": name.tenant, "id": name.collection, "deleting": False, "created_at_s": self._clock()}
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             try:
                 await connection.execute(insert(collections).values(row))
             except IntegrityError as error:
@@ -89,7 +88,7 @@ class Ledger:
         query = select(collections, count.label("document_count")).where(
             *_is(collections, name), ~collections.c.deleting
         )
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).mappings().first()
         if row is None:
             raise NotFound(f"{name} does not exist", field="parent")
@@ -109,14 +108,14 @@ class Ledger:
             .order_by(collections.c.id)
             .limit(limit + 1)
         )
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
         items = [_to_collection(row) for row in rows[:limit]]
         return Page(items=items, next_after=items[-1].name.collection if len(rows) > limit else None)
 
     async def begin_delete_collection(self, name: CollectionName) -> None:
         """Hide a collection from every reader; raises NotFound, Conflict while a document of it is being written."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             statement = (
                 update(collections).where(*_is(collections, name), ~collections.c.deleting).values(deleting=True)
             )
@@ -131,7 +130,7 @@ class Ledger:
 
     async def finish_delete_collection(self, name: CollectionName) -> None:
         """Forget a hidden collection, its documents and its intents."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             for table in (intents, documents):
                 await connection.execute(
                     delete(table).where(table.c.tenant == name.tenant, table.c.collection == name.collection)
@@ -146,7 +145,7 @@ class Ledger:
             collections.c.embedding_model,
             collections.c.embedding_model_digest,
         )
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             rows = (await connection.execute(select(*columns).where(collections.c.deleting))).all()
         return [(CollectionName(tenant, collection), model, digest) for tenant, collection, model, digest in rows]
 
@@ -168,7 +167,7 @@ class Ledger:
             )
             .where(*_is(documents, name), ~collections.c.deleting)
         )
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else _to_document(row)
 
@@ -180,7 +179,7 @@ class Ledger:
             .order_by(documents.c.id)
             .limit(limit + 1)
         )
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
         items = [_to_document(row) for row in rows[:limit]]
         return Page(items=items, next_after=items[-1].name.document if len(rows) > limit else None)
@@ -193,7 +192,7 @@ class Ledger:
             Conflict: somebody else is writing it.
             NotFound: the collection is gone.
         """
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             query = select(collections.c.id).where(*_is(collections, name.parent), ~collections.c.deleting)
             if (await connection.execute(query)).first() is None:
                 raise NotFound(f"{name.parent} does not exist", field="parent")
@@ -219,7 +218,7 @@ class Ledger:
             if column.name not in ("tenant", "collection", "id", "created_at_s", "updated_at_s")
         }
         row["metadata"] = dict(document.metadata)
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             statement = update(documents).where(*_is(documents, name)).values(**row, updated_at_s=now)
             if (await connection.execute(statement)).rowcount == 0:
                 key = {"tenant": name.tenant, "collection": name.collection, "id": name.document}
@@ -230,7 +229,7 @@ class Ledger:
         document = await self.document(name)
         if etag and etag != document.etag:
             raise Conflict(f"{name} has etag {document.etag!r}", field="etag", reason="ETAG_MISMATCH")
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             try:
                 await connection.execute(
                     insert(intents).values(**_intent_key(name), revision=0, started_at_s=self._clock())
@@ -244,12 +243,12 @@ class Ledger:
 
     async def end_intent(self, name: DocumentName) -> None:
         """Nothing is left to do for the write that was begun."""
-        async with self._engine.begin() as connection:
+        async with self._database.writing() as connection:
             await connection.execute(delete(intents).where(*_intent_is(name)))
 
     async def open_intents(self) -> list[Intent]:
         """Writes that a crash interrupted."""
-        async with self._reader.connect() as connection:
+        async with self._database.reading() as connection:
             rows = (await connection.execute(select(intents))).mappings().all()
         return [
             Intent(document=DocumentName(row["tenant"], row["collection"], row["document"]), revision=row["revision"])

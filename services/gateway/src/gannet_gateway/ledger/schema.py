@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -12,6 +13,14 @@ from sqlalchemy import (
     String,
     Table,
 )
+
+
+# Ids sort by their bytes on both engines: a page of a list continues after the last id, whatever the database's locale.
+def _id(length: int) -> String:
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+GENERATION = Integer().with_variant(BigInteger(), "postgresql")
 
 metadata = MetaData(
     naming_convention={
@@ -24,15 +33,16 @@ metadata = MetaData(
 tenants = Table(
     "tenants",
     metadata,
-    Column("id", String(63), primary_key=True),
+    Column("id", _id(63), primary_key=True),
     Column("created_at_s", Float, nullable=False),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("digest", String(64), primary_key=True, comment="sha256 of the key, hex; the key itself is never stored"),
-    Column("tenant", String(63), nullable=False),
+    # sha256 of the key, hex; the key itself is never stored.
+    Column("digest", String(64), primary_key=True),
+    Column("tenant", _id(63), nullable=False),
     Column("label", String(200), nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("revoked_at_s", Float),
@@ -42,23 +52,19 @@ api_keys = Table(
 collections = Table(
     "collections",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("id", String(63), nullable=False),
+    Column("tenant", _id(63), nullable=False),
+    Column("id", _id(63), nullable=False),
     Column("chunk_size", Integer, nullable=False),
     Column("chunk_overlap", Integer, nullable=False),
     Column("language", String(8), nullable=False),
-    Column("rerank", Boolean, comment="null leaves it to the server"),
+    Column("rerank", Boolean),  # null leaves it to the server
     Column("embedding_model", String(200), nullable=False),
     Column("embedding_model_digest", String(64), nullable=False),
     Column("dim", Integer, nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", GENERATION, nullable=False),
     Column("created_at_s", Float, nullable=False),
-    Column(
-        "deleting",
-        Boolean,
-        nullable=False,
-        comment="set first when a collection is deleted, so that a crash is finished later",
-    ),
+    # Set first when a collection is deleted, so that a crash is finished later.
+    Column("deleting", Boolean, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     ForeignKeyConstraint(["tenant"], ["tenants.id"]),
 )
@@ -66,9 +72,9 @@ collections = Table(
 documents = Table(
     "documents",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("collection", String(63), nullable=False),
-    Column("id", String(512), nullable=False),
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(512), nullable=False),
     Column("revision", Integer, nullable=False),
     Column("title", String(1024), nullable=False),
     Column("mime_type", String(100), nullable=False),
@@ -76,7 +82,7 @@ documents = Table(
     Column("text_bytes", Integer, nullable=False),
     Column("chunk_count", Integer, nullable=False),
     Column("content_sha256", String(64), nullable=False),
-    Column("fingerprint", String(64), nullable=False, comment="sha256 over all that determines the stored passages"),
+    Column("fingerprint", String(64), nullable=False),  # sha256 over all that determines the stored passages
     Column("created_at_s", Float, nullable=False),
     Column("updated_at_s", Float, nullable=False),
     PrimaryKeyConstraint("tenant", "collection", "id"),
@@ -86,10 +92,10 @@ documents = Table(
 intents = Table(
     "intents",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("collection", String(63), nullable=False),
-    Column("document", String(512), nullable=False),
-    Column("revision", Integer, nullable=False, comment="the revision being written; 0 for a deletion"),
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("document", _id(512), nullable=False),
+    Column("revision", Integer, nullable=False),  # the revision being written; 0 for a deletion
     Column("started_at_s", Float, nullable=False),
     # One writer a document at a time; what is left after a crash is finished or undone at the next start.
     PrimaryKeyConstraint("tenant", "collection", "document"),
