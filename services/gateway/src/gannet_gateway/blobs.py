@@ -11,23 +11,27 @@ from gannet_gateway.names import CollectionName, DocumentName
 
 
 class Blobs:
-    """Texts by document and revision. A text is durable when `put` returns."""
+    """Texts by document, revision and attempt. A text is durable when `put` returns."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True)
 
-    async def put(self, name: DocumentName, revision: int, text: bytes) -> None:
+    async def put(self, name: DocumentName, revision: int, attempt: str, text: bytes) -> None:
         """Store the text of a revision; an existing one is replaced."""
-        await asyncio.to_thread(self._put, self._path(name, revision), text)
+        await asyncio.to_thread(self._put, self._path(name, revision, attempt), text)
 
-    async def read(self, name: DocumentName, revision: int, start: int, end: int) -> bytes:
+    async def read(self, name: DocumentName, revision: int, attempt: str, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of a revision's text; raises FileNotFoundError if there is none."""
-        return await asyncio.to_thread(_read_range, self._path(name, revision), start, end)
+        return await asyncio.to_thread(_read_range, self._path(name, revision, attempt), start, end)
 
-    async def delete_others(self, name: DocumentName, live_revision: int) -> None:
-        """Remove the texts of every revision but the live one; 0 removes all."""
-        await asyncio.to_thread(_delete_others, self._path(name, live_revision))
+    async def delete(self, name: DocumentName, revision: int, attempt: str) -> None:
+        """Remove the text of a revision; none is no error."""
+        await asyncio.to_thread(self._path(name, revision, attempt).unlink, missing_ok=True)
+
+    async def delete_document(self, name: DocumentName) -> None:
+        """Remove the texts of every revision."""
+        await asyncio.to_thread(_delete_all, self._path(name, 0, "0"))
 
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove all texts of a collection."""
@@ -36,10 +40,12 @@ class Blobs:
     def _folder(self, name: CollectionName) -> Path:
         return self._root / name.tenant / name.collection
 
-    def _path(self, name: DocumentName, revision: int) -> Path:
+    def _path(self, name: DocumentName, revision: int, attempt: str) -> Path:
         # Ids may be longer than file names and differ only in case: the digest is what file systems agree on.
         digest = hashlib.sha256(name.document.encode()).hexdigest()
-        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{revision}"
+        # Without an attempt: stored before texts had one.
+        version = f"{revision}-{attempt}" if attempt else f"{revision}"
+        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{version}"
 
     @staticmethod
     def _put(path: Path, text: bytes) -> None:
@@ -66,10 +72,9 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _delete_others(live: Path) -> None:
-    for path in live.parent.glob(f"{live.stem}.*"):
-        if path != live:
-            path.unlink(missing_ok=True)
+def _delete_all(one: Path) -> None:
+    for path in one.parent.glob(f"{one.stem}.*"):
+        path.unlink(missing_ok=True)
 
 
 def _read_range(path: Path, start: int, end: int) -> bytes:

@@ -64,6 +64,32 @@ class GatewayConfig(ServiceConfig):
         8, ge=1, le=256, description="Documents of one upload stream that are processed at once."
     )
     ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
+    publish_interval_ms: float = Field(
+        10.0,
+        ge=0,
+        le=60_000,
+        description="Least time between two publishes of a collection, which all waiting documents share.",
+    )
+    publish_documents_max: int = Field(256, ge=1, le=1000, description="Most documents that one publish shows.")
+    lease_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Time after which other gateways take over what one that is gone was writing, seconds. The gateways' clocks must "
+        "agree to a fraction of it.",
+    )
+    snapshot_retention_s: float = Field(
+        600.0, ge=0, le=2_592_000, description="Time for which a replaced generation can still be read, seconds."
+    )
+    collect_delay_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Time between giving a generation up and deleting its passages, seconds: longer than any search runs.",
+    )
+    revisions_kept: int = Field(
+        10, ge=0, le=1000, description="Earlier revisions of a document whose texts are kept, to roll back to."
+    )
 
     query_bytes_max: int = Field(8192, ge=64, le=1 << 20, description="Longest query, bytes of UTF-8.")
     top_k_max: int = Field(1000, ge=1, le=10_000, description="Most passages that a search returns.")
