@@ -7,13 +7,11 @@ from typing import Any
 from sqlalchemy import select
 from unit.gateway.fakes import COLLECTION, FakeIndex, collection_record
 
-from gannet_gateway.blobs import Blobs
 from gannet_gateway.documents.ingest import Ingester, Stores, Upload
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
 from gannet_gateway.documents.upkeep import Collector, Upkeep
 from gannet_gateway.ledger.engine import Database
-from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.ledger.schema import claims

@@ -134,10 +134,10 @@ class Ingester:
             new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False)
             return await self._replace(collection, claim, new, text.decode())
 
-    async def delete(self, collection: Collection, name: DocumentName, etag: str) -> None:
-        """Publish a generation without the document; raises NotFound, Conflict."""
+    async def delete(self, collection: Collection, name: DocumentName, etag: str) -> int:
+        """Publish a generation without the document and return it; raises NotFound, Conflict."""
         async with self._claimed(name, Purpose.DELETE, etag=etag) as claim:
-            await self._publisher.publish(collection, Change(claim=claim, document=None))
+            return await self._publisher.publish(collection, Change(claim=claim, document=None))
 
     async def purge(self, collection: Collection, name: DocumentName) -> bool:
         """Erase a document from every generation, with its passages, texts and revisions; False if there is nothing of it."""
