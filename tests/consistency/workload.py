@@ -29,6 +29,11 @@ DENSE = np.array([1, 1], np.float32)
 SPARSE = Sparse(indices=np.array([1], np.uint32), values=np.array([1.0], np.float32))
 
 
+def drawn(seed: float) -> random.Random:
+    """A source of choices that the seed determines."""
+    return random.Random(seed)  # noqa: S311 - no secret
+
+
 class Doomed:
     """A store as a process sees it that dies at some call: from then on no call has any effect."""
 
@@ -106,7 +111,7 @@ class Workload:
     """One run. `gateways` share the ledger; more than one needs an engine that allows it."""
 
     def __init__(self, seed: int, stores: Stores, database: Database, retriever: Retriever, *, gateways: int) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - a test, not a secret
+        self._random = drawn(seed)
         self._stores = stores
         self._database = database
         self._retriever = retriever
@@ -119,11 +124,11 @@ class Workload:
         """Write, crash and read; then recover, and compare what was read with what was acknowledged."""
         asyncio.get_running_loop().set_exception_handler(_but_for_crashes)
         await self._stores.ledger.create_collection(collection_record(self.name, chunk_size=100))
-        reading = [asyncio.create_task(self._read_on(random.Random(self._random.random()))) for _ in range(readers)]
+        reading = [asyncio.create_task(self._read_on(drawn(self._random.random()))) for _ in range(readers)]
         try:
             async with asyncio.TaskGroup() as tasks:
                 for number in range(documents):
-                    own = random.Random(self._random.random())
+                    own = drawn(self._random.random())
                     tasks.create_task(self._write(f"d{number}", operations, own))
         finally:
             for task in reading:

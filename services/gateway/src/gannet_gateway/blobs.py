@@ -11,27 +11,27 @@ from gannet_gateway.names import CollectionName, DocumentName
 
 
 class Blobs:
-    """Texts by document, revision and attempt. A text is durable when `put` returns."""
+    """Texts by document and attempt. A text is durable when `put` returns."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True)
 
-    async def put(self, name: DocumentName, revision: int, attempt: str, text: bytes) -> None:
-        """Store the text of a revision; an existing one is replaced."""
-        await asyncio.to_thread(self._put, self._path(name, revision, attempt), text)
+    async def put(self, name: DocumentName, attempt: str, text: bytes) -> None:
+        """Store the text of an attempt; an existing one is replaced."""
+        await asyncio.to_thread(self._put, self._path(name, attempt), text)
 
-    async def read(self, name: DocumentName, revision: int, attempt: str, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` of a revision's text; raises FileNotFoundError if there is none."""
-        return await asyncio.to_thread(_read_range, self._path(name, revision, attempt), start, end)
+    async def read(self, name: DocumentName, attempt: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of an attempt's text; raises FileNotFoundError if there is none."""
+        return await asyncio.to_thread(_read_range, self._path(name, attempt), start, end)
 
-    async def delete(self, name: DocumentName, revision: int, attempt: str) -> None:
-        """Remove the text of a revision; none is no error."""
-        await asyncio.to_thread(self._path(name, revision, attempt).unlink, missing_ok=True)
+    async def delete(self, name: DocumentName, attempt: str) -> None:
+        """Remove the text of an attempt; none is no error."""
+        await asyncio.to_thread(self._path(name, attempt).unlink, missing_ok=True)
 
     async def delete_document(self, name: DocumentName) -> None:
-        """Remove the texts of every revision."""
-        await asyncio.to_thread(_delete_all, self._path(name, 0, "0"))
+        """Remove every text of a document."""
+        await asyncio.to_thread(_delete_all, self._path(name, "any"))
 
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove all texts of a collection."""
@@ -40,12 +40,10 @@ class Blobs:
     def _folder(self, name: CollectionName) -> Path:
         return self._root / name.tenant / name.collection
 
-    def _path(self, name: DocumentName, revision: int, attempt: str) -> Path:
+    def _path(self, name: DocumentName, attempt: str) -> Path:
         # Ids may be longer than file names and differ only in case: the digest is what file systems agree on.
         digest = hashlib.sha256(name.document.encode()).hexdigest()
-        # Without an attempt: stored before texts had one.
-        version = f"{revision}-{attempt}" if attempt else f"{revision}"
-        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{version}"
+        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{attempt}"
 
     @staticmethod
     def _put(path: Path, text: bytes) -> None:

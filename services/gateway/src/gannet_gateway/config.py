@@ -61,7 +61,7 @@ class GatewayConfig(ServiceConfig):
     )
     document_bytes_max: int = Field(32 << 20, ge=1024, le=1 << 30, description="Largest document, bytes.")
     documents_in_work_max: int = Field(
-        8, ge=1, le=256, description="Documents of one upload stream that are processed at once."
+        32, ge=1, le=256, description="Documents of one upload stream that are processed at once."
     )
     ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
     publish_interval_ms: float = Field(

@@ -128,7 +128,7 @@ class Ingester:
                 await self._journal.release(claim)
                 return claim.live
             try:
-                text = await self._blobs.read(name, revision, old.attempt, 0, old.text_bytes)
+                text = await self._blobs.read(name, old.text_key, 0, old.text_bytes)
             except FileNotFoundError as error:
                 raise NotFound(f"{name} revision {revision} is not kept any more", field="revision") from error
             new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False)
@@ -215,7 +215,7 @@ class Ingester:
 
     async def _replace(self, collection: Collection, claim: Claim, document: Document, text: str) -> Document:
         encoded = text.encode()
-        await self._blobs.put(claim.document, claim.revision, claim.attempt, encoded)
+        await self._blobs.put(claim.document, claim.attempt, encoded)
         points = await self._passages.make(collection, claim, text, title=document.title, metadata=document.metadata)
         await self._index.upsert(_qdrant(collection), points)
         document = replace(document, text_bytes=len(encoded), chunk_count=len(points))
@@ -242,7 +242,7 @@ class Ingester:
                 await self._erase_document(collection, claim)
                 return
             await self._index.delete_staged(_qdrant(collection), claim)
-            await self._blobs.delete(claim.document, claim.revision, claim.attempt)
+            await self._blobs.delete(claim.document, claim.attempt)
             await self._journal.release(claim)
         except NotFound:
             return  # the collection is being deleted, and its claims go with it

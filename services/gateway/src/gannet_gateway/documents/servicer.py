@@ -70,9 +70,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
                 problem = f"text: bytes {start} to {end} are not inside the document's {document.text_bytes} bytes"
                 raise InvalidInput(problem, field="text")
             try:
-                reply.text = await self._blobs.read(
-                    name, document.revision, document.attempt, start, min(end, start + TEXT_BYTES_MAX)
-                )
+                reply.text = await self._blobs.read(name, document.text_key, start, min(end, start + TEXT_BYTES_MAX))
             except FileNotFoundError as error:  # replaced or deleted since the record was read
                 raise NotFound(f"{name} revision {document.revision} was just replaced", field="name") from error
             reply.text_start_byte = start

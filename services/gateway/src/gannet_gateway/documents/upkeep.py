@@ -52,7 +52,7 @@ class Collector:
         await self._retention.mark_collected(floor)
         while old := await self._retention.to_prune(floor.collection, kept=self._kept):
             for document in old:
-                await self._blobs.delete(document.name, document.revision, document.attempt)
+                await self._blobs.delete(document.name, document.text_key)
             await self._retention.prune(floor.collection, old)
 
 

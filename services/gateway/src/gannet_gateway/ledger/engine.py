@@ -1,5 +1,6 @@
 """Opens the ledger's database, SQLite or PostgreSQL, and brings its schema up to date."""
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -35,6 +36,8 @@ class Database:
         self._reader = engine.execution_options(reading=True)
         # SQLite is opened by one gateway at a time: see `lock`.
         self.shared = engine.dialect.name != "sqlite"
+        # SQLite has one writer at a time and lets the others poll, which starved one of 20 for 5 s. Waiting here is fair.
+        self._writer = contextlib.nullcontext() if self.shared else asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:
@@ -47,7 +50,7 @@ class Database:
     async def writing(self) -> AsyncGenerator[AsyncConnection]:
         """A transaction, durable when the block has ended; an error in the block takes all of it back."""
         with _unavailable():
-            async with self._engine.begin() as connection:
+            async with self._writer, self._engine.begin() as connection:
                 yield connection
 
     async def close(self) -> None:

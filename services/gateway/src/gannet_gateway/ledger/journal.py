@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -56,7 +56,7 @@ class Journal:
             query = select(collections.c.id).where(*is_collection(name.parent)).with_for_update(read=True)
             if (await connection.execute(query)).first() is None:
                 raise NotFound(f"{name.parent} does not exist", field="parent")
-            row = {"revision": 0, "attempt": attempt, "purpose": purpose.value, "holder": holder}
+            row = {"attempt": attempt, "purpose": purpose.value, "holder": holder}
             try:
                 # First the claim, then a look at the document: what is seen under it stays.
                 await connection.execute(
@@ -64,10 +64,11 @@ class Journal:
                 )
             except IntegrityError as error:
                 raise Claimed(f"{name} is being written by another call", field="document_id") from error
-            live, newest = await _newest(connection, name)
+            newest = await _newest(connection, name)
+            live = newest if newest is not None and newest.gen_to == GENERATION_NEVER else None
             _check(name, purpose, live, newest, create_only=create_only, etag=etag)
-            await connection.execute(update(claims).where(claims.c.holder == holder).values(revision=newest + 1))
-        return Claim(document=name, revision=newest + 1, attempt=attempt, holder=holder, purpose=purpose, live=live)
+        revision = newest.revision + 1 if newest else 1
+        return Claim(document=name, revision=revision, attempt=attempt, holder=holder, purpose=purpose, live=live)
 
     async def take_over(self, name: DocumentName, *, holder: str | None = None) -> Claim | None:
         """The claim of a document under a new holder: if its lease ran out, or if `holder` still has it. None if not.
@@ -87,7 +88,6 @@ class Journal:
             row = (await connection.execute(select(claims).where(claims.c.holder == new))).mappings().one()
         return Claim(
             document=name,
-            revision=row["revision"],
             attempt=row["attempt"],
             holder=new,
             purpose=Purpose(row["purpose"]),
@@ -273,20 +273,24 @@ class Journal:
             )
 
 
-async def _newest(connection: AsyncConnection, name: DocumentName) -> tuple[Document | None, int]:
-    """The live revision, and the number of the newest."""
-    live = select(revisions).where(*in_document(revisions, name), revisions.c.gen_to == GENERATION_NEVER)
-    row = (await connection.execute(live)).mappings().first()
-    newest = select(func.max(revisions.c.revision)).where(*in_document(revisions, name))
-    return None if row is None else to_document(row), (await connection.execute(newest)).scalar_one() or 0
+async def _newest(connection: AsyncConnection, name: DocumentName) -> Document | None:
+    query = select(revisions).where(*in_document(revisions, name)).order_by(revisions.c.revision.desc()).limit(1)
+    row = (await connection.execute(query)).mappings().first()
+    return None if row is None else to_document(row)
 
 
 def _check(
-    name: DocumentName, purpose: Purpose, live: Document | None, newest: int, *, create_only: bool, etag: str
+    name: DocumentName,
+    purpose: Purpose,
+    live: Document | None,
+    newest: Document | None,
+    *,
+    create_only: bool,
+    etag: str,
 ) -> None:
     if create_only and live is not None:
         raise AlreadyExists(f"{name} exists already", field="document_id")
-    if (live is None and purpose is Purpose.DELETE) or (newest == 0 and purpose is Purpose.PURGE):
+    if (live is None and purpose is Purpose.DELETE) or (newest is None and purpose is Purpose.PURGE):
         raise NotFound(f"{name} does not exist", field="name")
     if etag and (live is None or etag != live.etag):
         has = f"has etag {live.etag!r}" if live else "does not exist"

@@ -79,6 +79,11 @@ class Document:
         """Changes with every revision."""
         return f"{self.revision}-{self.fingerprint[:16]}"
 
+    @property
+    def text_key(self) -> str:
+        """What its text is stored under; without an attempt it was stored before there were any."""
+        return self.attempt or str(self.revision)
+
 
 class Purpose(StrEnum):
     """What a claim is for."""
@@ -92,14 +97,15 @@ class Purpose(StrEnum):
 class Claim:
     """The right to change one document, for as long as `holder` is not replaced: whose lease runs out may lose it to another gateway.
 
-    `attempt` names what is staged under it, `live` is the revision that is replaced.
+    `attempt` names what is staged under it, `live` is the revision that is replaced by `revision`; a claim that was taken over knows
+    neither, and nothing more is written under it.
     """
 
     document: DocumentName
-    revision: int
     attempt: str
     holder: str
     purpose: Purpose
+    revision: int = 0
     live: Document | None = None
 
 

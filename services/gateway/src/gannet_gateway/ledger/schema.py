@@ -109,7 +109,6 @@ claims = Table(
     Column("tenant", _id(63), nullable=False),
     Column("collection", _id(63), nullable=False),
     Column("document", _id(512), nullable=False),
-    Column("revision", Integer, nullable=False),  # the one being written
     Column("attempt", String(32), nullable=False),
     Column("purpose", String(8), nullable=False),
     Column("holder", String(32), nullable=False),  # a new one with every take-over, so that whoever lost it can tell

@@ -68,7 +68,6 @@ def upgrade() -> None:
         sa.Column("tenant", _id(63), nullable=False),
         sa.Column("collection", _id(63), nullable=False),
         sa.Column("document", _id(512), nullable=False),
-        sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("attempt", sa.String(32), nullable=False),
         sa.Column("purpose", sa.String(8), nullable=False),
         sa.Column("holder", sa.String(32), nullable=False),
