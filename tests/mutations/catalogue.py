@@ -12,9 +12,13 @@ RETRIEVER = f"{GATEWAY}/vectors/retriever.py"
 INDEX = f"{GATEWAY}/vectors/index.py"
 LEDGER = f"{GATEWAY}/ledger/ledger.py"
 KERNEL = "libs/kernels/src/gannet_kernels"
+JOURNAL = f"{GATEWAY}/ledger/journal.py"
+PUBLISHER = f"{GATEWAY}/documents/publisher.py"
 
 ANSWERS = "tests/unit/gateway/test_answers.py"
 INGESTION = "tests/unit/gateway/test_ingest.py"
+JOURNALING = "tests/unit/gateway/test_journal.py"
+CONSISTENCY = "tests/consistency/test_consistency.py::test_reads_equal_whole_generations_whatever_gateways_crash"
 UPLOADS = "tests/unit/gateway/test_upload.py"
 SEARCH = "tests/unit/gateway/test_search.py"
 SIMILARITY = "tests/unit/kernels/test_similarity.py"
@@ -147,67 +151,133 @@ CONTRACT = (
 
 DURABILITY = (
     Mutation(
-        "passages are stored before the document is live",
+        "passages are stored before the document is published",
         INGESTION,
         (
             (INGEST, "        await self._index.upsert(_qdrant(collection), points)\n", ""),
             (
                 INGEST,
-                "        await self._ledger.commit_write(document)\n",
-                "        await self._ledger.commit_write(document)\n        await self._index.upsert(_qdrant(collection), points)\n",
+                "        return replace(document, gen_from=generation)\n",
+                "        await self._index.upsert(_qdrant(collection), points)\n        return replace(document, gen_from=generation)\n",
             ),
         ),
     ),
     _one(
-        "the text is stored before the document is live",
+        "the text is stored before the document is published",
         INGESTION,
         INGEST,
-        "        await self._blobs.put(upload.name, revision, encoded)\n",
+        "        await self._blobs.put(claim.document, claim.attempt, encoded)\n",
         "",
     ),
     _one("an upsert waits for the disk", "tests/unit/gateway/test_index.py", INDEX, "batch, wait=True,", "batch, wait=False,"),
-    _one(
-        "what failed is undone",
-        INGESTION,
-        INGEST,
-        "            await asyncio.shield(self._settle(intent))\n",
-        "",
-    ),
-    _one("a replaced revision is swept", INGESTION, INGEST, "        await self._settle(intent)\n        return", "        return"),
+    _one("what failed is undone", INGESTION, INGEST, "await asyncio.shield(self._take_back(claim))", "False"),
     _one(
         "recovery leaves writes in work alone",
         INGESTION,
-        INGEST,
-        " and intent.document not in self._in_work:\n                async with self._turn(intent.document):\n",
-        ":\n                if True:\n",
-    ),
-    _one(
-        "writers of one document take turns",
-        INGESTION,
-        INGEST,
-        "            await busy.wait()\n",
-        "            break\n",
+        JOURNAL,
+        "due = claims.c.lease_until_s < now if",
+        "due = claims.c.lease_until_s >= 0 if",
     ),
     _one(
         "a collection stays while a document of it is written",
         INGESTION,
-        LEDGER,
-        "if (await connection.execute(writing.limit(1))).first() is not None:",
+        JOURNAL,
+        "if (await connection.execute(writing)).first() is not None:",
         "if False:",
     ),
-    _one(
-        "two creators of one document cannot both win",
-        "tests/unit/gateway/test_ledger.py",
-        LEDGER,
-        "if create_only and revision > 1:",
-        "if False:",
-    ),
+    _one("two creators of one document cannot both win", JOURNALING, JOURNAL, "if create_only and live is not None:", "if False:"),
     _one(
         "what the ledger committed is on disk",
         "tests/unit/gateway/test_ledger.py",
         f"{GATEWAY}/ledger/engine.py",
         '"synchronous=FULL"',
         '"synchronous=NORMAL"',
+    ),
+    _one(
+        "unchanged passages are not embedded again",
+        INGESTION,
+        f"{GATEWAY}/documents/passages.py",
+        "        if claim.live is None:\n",
+        "        if True:\n",
+    ),
+    _one(
+        "an erasure is the last thing that caches learn",
+        INGESTION,
+        JOURNAL,
+        "cache_epoch=collections.c.cache_epoch + 1",
+        "cache_epoch=collections.c.cache_epoch",
+    ),
+)  # fmt: skip
+
+PUBLISHING = (
+    Mutation(
+        "the flip comes after the stamps",
+        CONSISTENCY,
+        (
+            (PUBLISHER, "            await self._index.stamp(name, publish)\n", ""),
+            (
+                PUBLISHER,
+                "            await self._journal.finish_publish(publish)\n",
+                "            await self._journal.finish_publish(publish)\n            await self._index.stamp(name, publish)\n",
+            ),
+        ),
+    ),
+    _one(
+        "a publish has one publisher",
+        CONSISTENCY,
+        JOURNAL,
+        "        await connection.execute(insert(publishes).values(**row, holder=holder, lease_until_s=lease_until_s))\n",
+        "        await connection.execute(delete(publishes).where(*in_collection(publishes, name)))\n"
+        "        await connection.execute(insert(publishes).values(**row, holder=holder, lease_until_s=lease_until_s))\n",
+    ),
+    _one(
+        "what is part of a publish is not undone",
+        CONSISTENCY,
+        JOURNAL,
+        "            .where(*in_document(claims, name), due, claims.c.publish_generation.is_(None))\n",
+        "            .where(*in_document(claims, name), due)\n",
+    ),
+    _one(
+        "an abandoned publish is finished",
+        CONSISTENCY,
+        JOURNAL,
+        "        query = select(publishes.c.tenant, publishes.c.collection).where(\n",
+        '        query = select(publishes.c.tenant, publishes.c.collection).where(\n            publishes.c.holder == "",\n',
+    ),
+    _one(
+        "the dense prefetch is filtered by generation",
+        CONSISTENCY,
+        RETRIEVER,
+        "filter=visible, params=params",
+        "filter=models.Filter(must=visible.must[:2]) if using == DENSE else visible, params=params",
+    ),
+    _one(
+        "the BM25 prefetch is filtered by generation",
+        CONSISTENCY,
+        RETRIEVER,
+        "filter=visible, params=params",
+        "filter=models.Filter(must=visible.must[:2]) if using == SPARSE else visible, params=params",
+    ),
+    _one(
+        "passages are collected below the floor only",
+        CONSISTENCY,
+        INDEX,
+        "range=models.Range(lte=floor)",
+        "range=models.Range(lte=floor + 1)",
+    ),
+    _one(
+        "the floor waits for its readers",
+        JOURNALING,
+        f"{GATEWAY}/ledger/retention.py",
+        "collections.c.floor_raised_at_s <= self._clock() - delay_s, ",
+        "",
+    ),
+    _one(
+        "a stamp changes only what has none",
+        "tests/unit/gateway/test_index.py",
+        INDEX,
+        ", _is(field, GENERATION_NEVER)]",
+        "]",
     ),
 )  # fmt: skip
 
@@ -407,4 +477,4 @@ KERNELS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS, *KERNELS, *ENCODERS)
+MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS)

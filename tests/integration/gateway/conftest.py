@@ -9,7 +9,7 @@ from integration.conftest import Service, StartService
 from integration.gateway.stack import TEXTS, Client, refusal
 
 from gannet_gateway.auth import digest_of
-from gannet_gateway.ledger.engine import open_engine
+from gannet_gateway.ledger.engine import open_database
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_service.errors import NotFound
 
@@ -128,7 +128,7 @@ async def _error(call: Any) -> BaseException | None:
 
 
 async def _add_other_tenant(data_dir: Path) -> None:
-    ledger = Ledger(await open_engine(data_dir))
+    ledger = Ledger(await open_database(data_dir))
     await ledger.add_tenant("second")
     await ledger.add_api_key("second", digest_of(OTHER_KEY), "test")
     await ledger.close()

@@ -125,6 +125,22 @@ class Client:
         request = documents_pb2.DeleteDocumentRequest(name=f"{parent}/documents/{document_id}", etag=etag)
         await self._documents.DeleteDocument(request, metadata=self.metadata, timeout=TIMEOUT_S)
 
+    async def purge(self, document_ids: list[str], parent: str = COLLECTION) -> list[str]:
+        """PurgeDocuments."""
+        request = documents_pb2.PurgeDocumentsRequest(parent=parent, document_ids=document_ids)
+        reply = await self._documents.PurgeDocuments(request, metadata=self.metadata, timeout=TIMEOUT_S)
+        return list(reply.purged_document_ids)
+
+    async def revisions(self, name: str, **fields: Any) -> documents_pb2.ListDocumentRevisionsResponse:
+        """ListDocumentRevisions."""
+        request = documents_pb2.ListDocumentRevisionsRequest(name=name, **fields)
+        return await self._documents.ListDocumentRevisions(request, metadata=self.metadata, timeout=TIMEOUT_S)
+
+    async def rollback(self, name: str, revision: int, etag: str = "") -> documents_pb2.Document:
+        """RollbackDocument."""
+        request = documents_pb2.RollbackDocumentRequest(name=name, revision=revision, etag=etag)
+        return await self._documents.RollbackDocument(request, metadata=self.metadata, timeout=TIMEOUT_S)
+
     async def search(
         self, query: str, parent: str = COLLECTION, *, extra: tuple[tuple[str, str], ...] = (), **options: Any
     ) -> search_pb2.SearchResponse:

@@ -141,3 +141,48 @@ async def test_html_is_searched_by_its_visible_text(client: Client, scratch: str
     (passage,) = (await client.search("gannets", scratch)).passages
     assert record.text[passage.start_byte : passage.end_byte].decode() == passage.text
     assert (passage.title, record.content_sha256) == ("Birds", hashlib.sha256(html).hexdigest())
+
+
+async def test_document_rolled_back_is_found_by_its_old_text(client: Client, scratch: str):
+    """As a new revision; the list of revisions tells from which generation to which each was seen."""
+    (first,) = await client.upload([("a.txt", "Aardvarks dig burrows.")], scratch)
+    (second,) = await client.upload([("a.txt", "Zebras graze.")], scratch)
+    third = await client.rollback(first.name, 1)
+    assert (third.revision, third.generation) == (3, second.generation + 1)
+    for mode in (1, 2, 3):
+        found = await client.search("aardvarks zebras", scratch, mode=mode)
+        assert {(passage.revision, passage.text) for passage in found.passages} == {(3, "Aardvarks dig burrows.")}
+        assert found.generation == third.generation
+    assert (await client.document(first.name, 0)).text == b"Aardvarks dig burrows."
+    page = await client.revisions(first.name, page_size=2)
+    rest = await client.revisions(first.name, page_size=2, page_token=page.next_page_token)
+    assert [(each.revision, each.generation, each.end_generation) for each in (*page.revisions, *rest.revisions)] == [
+        (3, third.generation, 0),
+        (2, second.generation, third.generation),
+        (1, first.generation, second.generation),
+    ]
+    for name, revision, etag, error in (
+        (first.name, 9, "", errors.NotFound),
+        (first.name, 0, "", errors.InvalidInput),
+        (first.name, 1, third.etag[::-1], errors.Conflict),
+        (f"{first.name}x", 1, "", errors.NotFound),
+    ):
+        assert type(await refusal(client.rollback(name, revision, etag))) is error
+    assert isinstance(await refusal(client.revisions(f"{first.name}x")), errors.NotFound)
+
+
+async def test_documents_purged_leave_nothing(client: Client, scratch: str):
+    """No revision, no text, no passage; what was not there is not named; their ids begin again."""
+    kept, gone = await client.upload([("kept.txt", "Owls hunt mice."), ("gone.txt", "Owls hunt voles.")], scratch)
+    await client.upload([("gone.txt", "Owls hunt shrews.")], scratch)
+    assert await client.purge(["gone.txt", "none.txt", "gone.txt"], scratch) == ["gone.txt"]
+    for call in (client.document(gone.name), client.revisions(gone.name), client.rollback(gone.name, 1)):
+        assert isinstance(await refusal(call), errors.NotFound)
+    for mode in (1, 2, 3):
+        found = await client.search("owls hunt", scratch, mode=mode)
+        assert {passage.document for passage in found.passages} == {kept.name}
+    for wrong in ([], [str(number) for number in range(101)], ["/"]):
+        refused = await refusal(client.purge(wrong, scratch))
+        assert (type(refused), refused.field) == (errors.InvalidInput, "document_ids")
+    (again,) = await client.upload([("gone.txt", "Owls sleep.")], scratch)
+    assert again.revision == 1

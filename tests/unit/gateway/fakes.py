@@ -1,14 +1,16 @@
 """Stand-ins for what the gateway calls over the network, and records to begin with."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gannet_gateway.clients import EmbeddingModel, TextVectors
-from gannet_gateway.ledger.records import Collection
+from gannet_gateway.ledger.journal import Journal
+from gannet_gateway.ledger.records import Change, Claim, Collection, Document, Publish, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
-from gannet_gateway.vectors.points import Candidate, PassagePoint, Sparse
+from gannet_gateway.vectors.points import GENERATION_NEVER, Candidate, PassagePoint, Sparse, StoredVectors
 
 COLLECTION = CollectionName("acme", "docs")
 DIGEST = "d" * 64
@@ -29,6 +31,40 @@ def collection_record(name: CollectionName = COLLECTION, **settings: Any) -> Col
         "created_at_s": 0.0,
     }
     return Collection(name=name, **{**defaults, **settings})
+
+
+def document_record(name: DocumentName, **fields: Any) -> Document:
+    """A document as it is published."""
+    defaults = {
+        "revision": 1,
+        "title": "A",
+        "mime_type": "text/plain",
+        "metadata": {"n": 1.5, "tags": ["x", "č"], "ok": True},
+        "text_bytes": 3,
+        "chunk_count": 1,
+        "content_sha256": "0" * 64,
+        "fingerprint": "f" * 64,
+        "created_at_s": 0.0,
+        "updated_at_s": 0.0,
+    }
+    return Document(name=name, **{**defaults, **fields})
+
+
+def change(claim: Claim, **fields: Any) -> Change:
+    """What a claim was for, staged."""
+    if claim.purpose is Purpose.DELETE:
+        return Change(claim=claim, document=None)
+    created_at_s = claim.live.created_at_s if claim.live else 0.0
+    record = document_record(claim.document, revision=claim.revision, attempt=claim.attempt, created_at_s=created_at_s)
+    return Change(claim=claim, document=replace(record, **fields))
+
+
+async def published(journal: Journal, *names: DocumentName, purpose: Purpose = Purpose.WRITE) -> Publish:
+    """One publish of new revisions of these documents, or of their removal, from the claims to the flip."""
+    changes = [change(await journal.claim(name, purpose)) for name in names]
+    publish = await journal.begin_publish(names[0].parent, changes)
+    await journal.finish_publish(publish)
+    return publish
 
 
 class FakeEmbedder:
@@ -56,10 +92,11 @@ class FakeEmbedder:
 
 
 class FakeIndex:
-    """A vector store in memory."""
+    """A vector store in memory, with the real one's conditions."""
 
     def __init__(self) -> None:
         self.points: dict[str, PassagePoint] = {}
+        self.spans: dict[str, dict[str, int]] = {}
 
     async def check_version(self) -> None:
         """Always new enough."""
@@ -67,21 +104,52 @@ class FakeIndex:
     async def upsert(self, _name: str, points: Sequence[PassagePoint]) -> None:
         """Store by id."""
         self.points |= {point.id: point for point in points}
+        self.spans |= {point.id: {"gen_from": GENERATION_NEVER, "gen_to": GENERATION_NEVER} for point in points}
 
-    async def delete_other_revisions(self, _name: str, document: DocumentName, live: int) -> None:
+    async def stamp(self, _name: str, publish: Publish) -> None:
         """As the real one."""
-        self._keep(lambda point: point.document != document or point.revision == live)
+        for field, documents in (("gen_from", publish.staged), ("gen_to", publish.retired)):
+            attempts = {document.attempt for document in documents}
+            for key, point in self.points.items():
+                if point.attempt in attempts and self.spans[key][field] == GENERATION_NEVER:
+                    self.spans[key][field] = publish.generation
+
+    async def vectors_of(self, _name: str, document: Document) -> AsyncGenerator[StoredVectors]:
+        """As the real one."""
+        for point in self.points.values():
+            if point.attempt == document.attempt:
+                yield StoredVectors(title=point.title, text=point.text, dense=point.dense, sparse=point.sparse)
+
+    async def delete_staged(self, _name: str, claim: Claim) -> None:
+        """As the real one."""
+        self._keep(lambda key, point: point.attempt != claim.attempt or self.spans[key]["gen_from"] != GENERATION_NEVER)
+
+    async def delete_document(self, _name: str, document: DocumentName) -> None:
+        """As the real one."""
+        self._keep(lambda _, point: point.document != document)
+
+    async def delete_below(self, _name: str, collection: CollectionName, floor: int) -> None:
+        """As the real one."""
+        self._keep(lambda key, point: point.document.parent != collection or self.spans[key]["gen_to"] > floor)
 
     async def delete_collection(self, _name: str, collection: CollectionName) -> None:
         """As the real one."""
-        self._keep(lambda point: point.document.parent != collection)
+        self._keep(lambda _, point: point.document.parent != collection)
+
+    def seen(self, generation: int) -> set[tuple[str, int]]:
+        """Which revisions of which documents have passages that a reader sees."""
+        return {
+            (point.document.document, point.revision)
+            for key, point in self.points.items()
+            if self.spans[key]["gen_from"] <= generation < self.spans[key]["gen_to"]
+        }
 
     def revisions(self) -> set[tuple[str, int]]:
-        """Which revisions of which documents have passages."""
+        """Which revisions of which documents have passages, seen or not."""
         return {(point.document.document, point.revision) for point in self.points.values()}
 
     def _keep(self, condition: Any) -> None:
-        self.points = {key: point for key, point in self.points.items() if condition(point)}
+        self.points = {key: point for key, point in self.points.items() if condition(key, point)}
 
 
 class Crash(BaseException):

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,10 +7,11 @@ import numpy as np
 import pytest
 from google.protobuf.message import Message
 from qdrant_client import models
-from unit.gateway.fakes import COLLECTION
+from unit.gateway.fakes import COLLECTION, document_record
 
 from gannet.reranker.v1 import reranker_pb2
 from gannet_gateway import clients
+from gannet_gateway.ledger.records import Claim, Publish, Purpose
 from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, VectorsMissing, ask
 from gannet_gateway.vectors.points import GENERATION_NEVER, PassagePoint, Sparse
 from gannet_service.errors import DependencyUnavailable
@@ -34,6 +36,10 @@ class Client:
         """Noted."""
         self.requests.append(("delete", arguments, options))
 
+    async def set_payload(self, *arguments: Any, **options: Any) -> None:
+        """Noted."""
+        self.requests.append(("set_payload", arguments, options))
+
 
 def index(client: Client) -> Index:
     """An index over it."""
@@ -46,6 +52,7 @@ def point(ordinal: int) -> PassagePoint:
     return PassagePoint(
         document=COLLECTION.document("a"),
         revision=3,
+        attempt="t3",
         ordinal=ordinal,
         text="t",
         start_byte=0,
@@ -65,22 +72,82 @@ async def test_upsert_waits_until_passages_are_durable():
     for _, _, options in client.requests:
         assert options == {"wait": True, "ordering": models.WriteOrdering.STRONG}
     stored = client.requests[0][1][1][0]
-    assert stored.payload["gen_from"] == 1
-    assert stored.payload["gen_to"] == GENERATION_NEVER == 2**53 - 1
-    assert stored.id == point(0).id != point(1).id
+    assert stored.payload["gen_from"] == stored.payload["gen_to"] == GENERATION_NEVER == 2**53 - 1
+    assert stored.id == point(0).id != point(1).id != replace(point(1), attempt="other").id
+
+
+CLAIM = Claim(document=COLLECTION.document("a"), revision=3, attempt="t3", holder="h", purpose=Purpose.WRITE, live=None)
+PUBLISH = Publish(
+    collection=COLLECTION,
+    generation=7,
+    holder="h",
+    staged=(
+        document_record(COLLECTION.document("a"), attempt="t3"),
+        document_record(COLLECTION.document("b"), attempt="t4"),
+    ),
+    retired=(document_record(COLLECTION.document("a"), attempt="t2"),),
+)
+SCOPE = {"tenant": "acme", "collection": "docs"}
+
+
+def conditions(chosen: models.Filter) -> dict[str, Any]:
+    """What a filter demands, by field."""
+    found: dict[str, Any] = {}
+    for each in chosen.must:
+        found[each.key] = each.range.lte if each.range else getattr(each.match, "value", None) or each.match.any
+    return found
 
 
 async def test_deletes_name_tenant_and_collection():
-    """A document of the same name elsewhere is not touched, nor is the live revision."""
+    """A document of the same name elsewhere is not touched, nor is what a publish has shown or readers may see."""
     client = Client()
-    await index(client).delete_other_revisions("m", COLLECTION.document("a"), 3)
+    await index(client).delete_staged("m", CLAIM)
+    await index(client).delete_document("m", COLLECTION.document("a"))
+    await index(client).delete_below("m", COLLECTION, 5)
     await index(client).delete_collection("m", COLLECTION)
-    filters = [arguments[1].filter for _, arguments, _ in client.requests]
-    found = [{condition.key: condition.match.value for condition in each.must} for each in filters]
-    scope = {"tenant": "acme", "collection": "docs"}
-    assert found == [scope | {"document": "a"}, scope]
-    assert [(condition.key, condition.match.value) for condition in filters[0].must_not] == [("revision", 3)]
-    assert all(options == {"wait": True} for _, _, options in client.requests)
+    assert [conditions(arguments[1].filter) for _, arguments, _ in client.requests] == [
+        SCOPE | {"document": "a", "attempt": "t3", "gen_from": GENERATION_NEVER},
+        SCOPE | {"document": "a"},
+        SCOPE | {"gen_to": 5},
+        SCOPE,
+    ]
+    for _, _, options in client.requests:
+        assert options == {"wait": True, "ordering": models.WriteOrdering.STRONG}
+
+
+async def test_stamp_changes_only_what_has_no_generation_yet():
+    """Staged passages begin, retired ones end, by attempt, so that neither another attempt nor an earlier stamp is touched."""
+    client = Client()
+    await index(client).stamp("m", PUBLISH)
+    assert [(arguments[1], conditions(arguments[2].filter)) for _, arguments, _ in client.requests] == [
+        ({"gen_from": 7}, SCOPE | {"attempt": ["t3", "t4"], "gen_from": GENERATION_NEVER}),
+        ({"gen_to": 7}, SCOPE | {"attempt": ["t2"], "gen_to": GENERATION_NEVER}),
+    ]
+    for _, _, options in client.requests:
+        assert options == {"wait": True, "ordering": models.WriteOrdering.STRONG}
+
+
+async def test_stamp_of_passages_stored_before_attempts_finds_them_by_document():
+    """Those of the first ledger: they have no attempt, and their document had one revision."""
+    client = Client()
+    await index(client).stamp("m", replace(PUBLISH, staged=(), retired=(document_record(COLLECTION.document("a")),)))
+    ((_, arguments, _),) = client.requests
+    (chosen,) = [each for each in arguments[2].filter.must if isinstance(each, models.Filter)]
+    (old,) = [each for each in chosen.should if isinstance(each, models.Filter)]
+    assert old.must[0].match.any == ["a"]
+    assert old.must[1].is_empty.key == "attempt"
+
+
+async def test_stamp_that_fails_raises_ours():
+    """Not a group of errors: whoever waits for the publish is told one."""
+    client = Client()
+
+    async def fail(*_arguments: Any, **_options: Any) -> None:
+        raise grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+    client.set_payload = fail
+    with pytest.raises(DependencyUnavailable):
+        await index(client).stamp("m", PUBLISH)
 
 
 @pytest.mark.parametrize("version", ["1.19.0", "1.20.3-dev", "2.0.0"])
@@ -104,7 +171,7 @@ async def test_deletes_from_a_store_that_was_wiped_have_nothing_to_do():
         raise grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, grpc.aio.Metadata(), grpc.aio.Metadata())
 
     client.delete = fail
-    await index(client).delete_other_revisions("m", COLLECTION.document("a"), 3)
+    await index(client).delete_staged("m", CLAIM)
     await index(client).delete_collection("m", COLLECTION)
 
 

@@ -1,76 +1,71 @@
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
-from unit.gateway.fakes import COLLECTION, collection_record
+from fakes.postgres import PostgresServer
+from sqlalchemy import Connection, create_engine
+from unit.gateway.fakes import COLLECTION, change, collection_record, published
 
 from gannet_gateway.ledger import engine, schema
+from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
-from gannet_gateway.ledger.records import Document, Intent
-from gannet_gateway.names import CollectionName, DocumentName
-from gannet_service.errors import AlreadyExists, Conflict, NotFound
+from gannet_gateway.ledger.records import Purpose
+from gannet_gateway.names import CollectionName
+from gannet_service.errors import AlreadyExists, DependencyUnavailable, GannetError, NotFound
 
 NAME = COLLECTION.document("a.md")
 
 
-def document(name: DocumentName = NAME, revision: int = 1, **fields: Any) -> Document:
-    """A document as it is committed."""
-    defaults = {
-        "title": "A",
-        "mime_type": "text/plain",
-        "metadata": {"n": 1.5, "tags": ["x", "č"], "ok": True},
-        "text_bytes": 3,
-        "chunk_count": 1,
-        "content_sha256": "0" * 64,
-        "fingerprint": "f" * 64,
-        "created_at_s": 0.0,
-        "updated_at_s": 0.0,
-    }
-    return Document(name=name, revision=revision, **{**defaults, **fields})
-
-
-async def write(ledger: Ledger, name: DocumentName = NAME) -> int:
-    """One write from claim to release."""
-    revision = await ledger.begin_write(name)
-    await ledger.commit_write(document(name, revision))
-    await ledger.end_intent(name)
-    return revision
-
-
-async def test_migrations_give_the_schema_of_the_metadata(tmp_path: Path):
+async def test_migrations_give_the_schema_of_the_metadata(database: engine.Database):
     """A change of schema.py without a migration fails here."""
 
     def differences(connection: Connection) -> list[Any]:
         return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), schema.metadata)
 
-    opened = await engine.open_engine(tmp_path)
-    async with opened.connect() as connection:
+    async with database.reading() as connection:
         assert await connection.run_sync(differences) == []
-    await opened.dispose()
 
 
-async def test_ledger_opened_again_keeps_everything(ledger: Ledger, tmp_path: Path):
+async def test_ledger_opened_again_keeps_everything(ledger: Ledger, journal: Journal, tmp_path: Path, ledger_url: str):
     """Migrating a migrated ledger changes nothing; a committed document is there."""
-    await write(ledger)
-    again = Ledger(await engine.open_engine(tmp_path))
+    await published(journal, NAME)
+    again = Ledger(await engine.open_database(tmp_path, ledger_url))
     assert (await again.document(NAME)).revision == 1
     await again.close()
 
 
 async def test_ledger_connection_is_durable_and_checked(tmp_path: Path):
     """WAL with synchronous=FULL: what was committed survives a power cut; foreign keys are enforced."""
-    opened = await engine.open_engine(tmp_path)
-    async with opened.connect() as connection:
+    opened = await engine.open_database(tmp_path)
+    async with opened.reading() as connection:
         found = [
             (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         ]
     assert found == ["wal", 2, 1, engine.BUSY_TIMEOUT_MS]
-    await opened.dispose()
+    await opened.close()
+
+
+async def test_database_that_does_not_answer_is_unavailable(tmp_path: Path):
+    """Named as the ledger, so that a caller may try again and an operator knows where to look."""
+    with pytest.raises(DependencyUnavailable, match="ledger: ") as caught:
+        await engine.open_database(tmp_path, f"postgresql://nobody@/none?host={tmp_path}")
+    assert caught.value.reason == "LEDGER_UNAVAILABLE"
+
+
+async def test_databases_opened_together_migrate_once(postgres: PostgresServer, tmp_path: Path):
+    """Gateways that start side by side over one empty database all come up."""
+    url = postgres.database()
+    opened = await asyncio.gather(*(engine.open_database(tmp_path, url) for _ in range(4)))
+    for each in opened:
+        await Ledger(each).probe()
+        await each.close()
 
 
 def test_lock_of_a_folder_in_use_is_refused(tmp_path: Path):
@@ -95,13 +90,13 @@ async def test_tenant_added_twice_is_one(ledger: Ledger):
     await ledger.probe()
 
 
-async def test_collection_created_is_returned_with_its_count(ledger: Ledger):
+async def test_collection_created_is_returned_with_its_count(ledger: Ledger, journal: Journal):
     """Settings as given; documents counted where asked for."""
     created = await ledger.create_collection(
         collection_record(CollectionName("acme", "two"), language="hr", rerank=False)
     )
     assert (created.language, created.rerank, created.document_count, created.generation) == ("hr", False, 0, 1)
-    await write(ledger)
+    await published(journal, NAME)
     assert (await ledger.collection(COLLECTION)).document_count == 1
     assert (await ledger.collection_settings(COLLECTION)).document_count == 0
 
@@ -113,13 +108,13 @@ async def test_collection_created_twice_is_refused(ledger: Ledger):
     assert (await ledger.collection(COLLECTION)).language == "en"
 
 
-async def test_lists_page_through_everything_once(ledger: Ledger):
+async def test_lists_page_through_everything_once(ledger: Ledger, journal: Journal):
     """Each page continues after the last id; the last page says that it is the last; tenants are apart."""
     await ledger.add_tenant("other")
     await ledger.create_collection(collection_record(CollectionName("other", "aaa")))
     names = [COLLECTION.document(document_id) for document_id in ("z", "a/b", "ž", "a")]
     for name in names:
-        await write(ledger, name)
+        await published(journal, name)
     seen: list[str] = []
     after: str | None = ""
     while after is not None:
@@ -133,15 +128,15 @@ async def test_lists_page_through_everything_once(ledger: Ledger):
     assert (await ledger.list_collections("acme", after="docs", limit=1)).items == []
 
 
-async def test_document_written_is_read_back_whole(ledger: Ledger):
+async def test_document_written_is_read_back_whole(ledger: Ledger, journal: Journal):
     """Metadata of every type, times of creation and change, and an etag that changes."""
-    await write(ledger)
+    await published(journal, NAME)
     first = await ledger.document(NAME)
-    await write(ledger)
+    await published(journal, NAME)
     second = await ledger.document(NAME)
     assert first.metadata == {"n": 1.5, "tags": ["x", "č"], "ok": True}
     assert (first.revision, second.revision) == (1, 2)
-    assert second.created_at_s == first.created_at_s < first.updated_at_s + 1 <= second.updated_at_s
+    assert second.created_at_s == first.created_at_s <= first.updated_at_s < second.updated_at_s
     assert first.etag != second.etag
 
 
@@ -151,82 +146,58 @@ async def test_document_unknown_is_not_found(ledger: Ledger):
         assert await ledger.find_document(name) is None
         with pytest.raises(NotFound, match=f"{name} does not exist"):
             await ledger.document(name)
+
+
+async def test_revisions_are_listed_newest_first(ledger: Ledger, journal: Journal):
+    """In pages, each revision once; what an open publish holds is not among them."""
+    for _ in range(3):
+        await published(journal, NAME)
+    await journal.begin_publish(COLLECTION, [change(await journal.claim(NAME, Purpose.WRITE))])
+    first = await ledger.list_revisions(NAME, below=0, limit=2)
+    rest = await ledger.list_revisions(NAME, below=int(first.next_after or 0), limit=2)
+    assert [item.revision for item in (*first.items, *rest.items)] == [3, 2, 1]
+    assert rest.next_after is None
+    assert (await ledger.revision(NAME, 2)).gen_to == 4
     with pytest.raises(NotFound):
-        await ledger.begin_write(CollectionName("acme", "none").document("a"))
+        await ledger.revision(NAME, 4)
 
 
-async def test_document_being_written_is_claimed(ledger: Ledger):
-    """A second writer and a deletion are refused; after the release they are not."""
-    await write(ledger)
-    assert await ledger.begin_write(NAME) == 2
-    with pytest.raises(Conflict, match="being written by another call"):
-        await ledger.begin_write(NAME)
-    with pytest.raises(Conflict, match="being written by another call"):
-        await ledger.begin_delete(NAME, "")
-    assert await ledger.open_intents() == [Intent(document=NAME, revision=2)]
-    assert (await ledger.document(NAME)).revision == 1
-    await ledger.end_intent(NAME)
-    assert await ledger.open_intents() == []
-    assert await ledger.begin_write(NAME) == 2
+@pytest.mark.parametrize("generation, reason", [(1, "GENERATION_GONE"), (2, None), (4, None), (5, "INVALID_INPUT")])
+def test_collection_as_of_a_generation_that_is_kept_is_it(generation: int, reason: str | None):
+    """Below the floor it is gone, above the newest it is not there yet; each says so by its name."""
+    record = collection_record(generation=4, gen_floor=2)
+    if reason is None:
+        assert record.as_of(generation, "as_of") == generation
+        return
+    with pytest.raises(GannetError) as caught:
+        record.as_of(generation, "as_of")
+    assert (caught.value.reason, caught.value.field) == (reason, "as_of")
 
 
-async def test_claims_at_the_same_time_let_one_through(ledger: Ledger):
-    """Whoever loses is told, and nobody waits for ever."""
-    results = await asyncio.gather(*(ledger.begin_write(NAME) for _ in range(8)), return_exceptions=True)
-    assert sorted(type(result).__name__ for result in results) == ["Conflict"] * 7 + ["int"]
-
-
-async def test_create_only_of_an_existing_document_is_refused(ledger: Ledger):
-    """The claim decides, so that two creators at once cannot both win."""
-    await write(ledger)
-    with pytest.raises(AlreadyExists):
-        await ledger.begin_write(NAME, create_only=True)
-    assert await ledger.open_intents() == []
-    assert await ledger.begin_write(COLLECTION.document("new"), create_only=True) == 1
-
-
-async def test_delete_with_another_etag_is_refused(ledger: Ledger):
-    """And the document is still there; with its own etag it goes."""
-    await write(ledger)
-    with pytest.raises(Conflict) as caught:
-        await ledger.begin_delete(NAME, "1-other")
-    assert (caught.value.field, caught.value.reason) == ("etag", "ETAG_MISMATCH")
-    await ledger.begin_delete(NAME, (await ledger.document(NAME)).etag)
-    assert await ledger.find_document(NAME) is None
-    assert await ledger.open_intents() == [Intent(document=NAME, revision=0)]
-
-
-async def test_delete_of_an_unknown_document_is_not_found(ledger: Ledger):
-    """Without leaving a claim."""
-    with pytest.raises(NotFound):
-        await ledger.begin_delete(NAME, "")
-    assert await ledger.open_intents() == []
-
-
-async def test_collection_being_deleted_is_hidden_from_everyone(ledger: Ledger):
-    """Its documents too; a restart finds it and finishes; then the name is free."""
-    await write(ledger)
-    await ledger.begin_delete_collection(COLLECTION)
-    for read in (ledger.collection, ledger.collection_settings, ledger.begin_delete_collection):
-        with pytest.raises(NotFound):
-            await read(COLLECTION)
-    assert await ledger.find_document(NAME) is None
-    assert (await ledger.list_collections("acme", after="", limit=9)).items == []
-    with pytest.raises(NotFound):
-        await ledger.begin_write(NAME)
-    assert await ledger.collections_being_deleted() == [(COLLECTION, "m", "d" * 64)]
-    with pytest.raises(AlreadyExists):
-        await ledger.create_collection(collection_record())
-    await ledger.finish_delete_collection(COLLECTION)
-    assert await ledger.collections_being_deleted() == []
-    assert (await ledger.create_collection(collection_record())).document_count == 0
-
-
-async def test_collection_with_a_writer_is_not_deleted(ledger: Ledger):
-    """A writer that ended after the erasure would leave passages of a collection that is gone."""
-    await ledger.begin_write(NAME)
-    with pytest.raises(Conflict, match="being written"):
-        await ledger.begin_delete_collection(COLLECTION)
-    assert await ledger.collections_being_deleted() == []
-    await ledger.end_intent(NAME)
-    await ledger.begin_delete_collection(COLLECTION)
+async def test_migration_of_the_first_ledger_keeps_its_documents(tmp_path: Path):
+    """They are visible at every generation, and can be replaced."""
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    config = Config()
+    config.set_main_option("script_location", str(Path(engine.__file__).parent / "migrations"))
+    old = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
+    with old.begin() as first:
+        config.attributes["connection"] = first
+        command.upgrade(config, "0001")
+    old.dispose()
+    with connection:
+        connection.execute("INSERT INTO tenants VALUES ('acme', 0)")
+        connection.execute(
+            "INSERT INTO collections VALUES ('acme', 'docs', 200, 0, 'en', 1, 'm', ?, 2, 1, 0, 0)", ("d" * 64,)
+        )
+        connection.execute(
+            "INSERT INTO documents VALUES ('acme', 'docs', 'a.md', 3, 'A', 'text/plain', '{}', 3, 1, '', 'f', 5, 6)"
+        )
+    connection.close()
+    opened = await engine.open_database(tmp_path)
+    ledger = Ledger(opened)
+    kept = await ledger.document(NAME)
+    assert (kept.revision, kept.attempt, kept.created_at_s, kept.gen_from) == (3, "", 5.0, 1)
+    await published(Journal(opened, lease_s=30), NAME)
+    assert (await ledger.document(NAME)).revision == 4
+    assert (await ledger.collection(COLLECTION)).document_count == 1
+    await opened.close()

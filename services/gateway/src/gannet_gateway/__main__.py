@@ -11,7 +11,7 @@ from gannet_gateway.auth import Anyone, ApiKeys, bootstrap
 from gannet_gateway.blobs import Blobs
 from gannet_gateway.collections.servicer import CollectionServicer
 from gannet_gateway.config import GatewayConfig
-from gannet_gateway.documents.ingest import Ingester
+from gannet_gateway.documents.build import build
 from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger import engine
 from gannet_gateway.ledger.ledger import Ledger
@@ -31,12 +31,19 @@ SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in ("Search", "Answ
 async def main() -> None:
     config = load(GatewayConfig)
     telemetry.set_up(config)
+    ledger_url = config.ledger_url.get_secret_value() if config.ledger_url else ""
     try:
-        _locked = engine.lock(config.data_dir)
+        _locked = None if ledger_url else engine.lock(config.data_dir)
     except engine.LedgerLocked as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
         raise SystemExit(EXIT_CONFIG) from error
-    ledger = Ledger(await engine.open_engine(config.data_dir))
+    database = await engine.open_database(
+        config.data_dir,
+        ledger_url,
+        connections_max=config.ledger_connections_max,
+        timeout_s=config.ledger_timeout_s,
+    )
+    ledger = Ledger(database)
     await bootstrap(ledger, config.bootstrap_tenant, config.bootstrap_api_key_file)
     blobs = Blobs(config.data_dir / "blobs")
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
@@ -45,9 +52,9 @@ async def main() -> None:
     reranker = clients.Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
     searcher = Searcher(embedder, Retriever(qdrant, timeout_s=config.search_timeout_s), reranker, config)
-    ingester = Ingester(ledger, blobs, embedder, index, timeout_s=config.ingest_timeout_s)
-    documents = DocumentServicer(ledger, blobs, ingester, config)
-    collections = CollectionServicer(ledger, ingester, embedder, index, config)
+    ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
+    documents = DocumentServicer(ledger, blobs, ingestion.ingester, config)
+    collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     auth = ApiKeys(ledger, cache_s=config.api_key_cache_s) if config.auth else Anyone(config.bootstrap_tenant)
     compile_all()
     answers = AnswerServicer(ledger, Answerer(searcher, generator, heartbeat_s=config.heartbeat_s), config)
@@ -66,10 +73,11 @@ async def main() -> None:
             optional={"reranker": grpc_probe(reranker.channel), "generator": grpc_probe(generator.channel)},
         ),
         authenticate=auth.authenticate,
-        warm=ingester.start,
-        background=[ingester.recover_now_and_then],
+        warm=ingestion.upkeep.start,
+        background=[ingestion.upkeep.renew, ingestion.upkeep.tidy],
         drain=[documents.drain],
         close=[
+            ingestion.publisher.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
             qdrant.close,
             ledger.close,

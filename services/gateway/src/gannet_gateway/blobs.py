@@ -11,23 +11,27 @@ from gannet_gateway.names import CollectionName, DocumentName
 
 
 class Blobs:
-    """Texts by document and revision. A text is durable when `put` returns."""
+    """Texts by document and attempt. A text is durable when `put` returns."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True)
 
-    async def put(self, name: DocumentName, revision: int, text: bytes) -> None:
-        """Store the text of a revision; an existing one is replaced."""
-        await asyncio.to_thread(self._put, self._path(name, revision), text)
+    async def put(self, name: DocumentName, attempt: str, text: bytes) -> None:
+        """Store the text of an attempt; an existing one is replaced."""
+        await asyncio.to_thread(self._put, self._path(name, attempt), text)
 
-    async def read(self, name: DocumentName, revision: int, start: int, end: int) -> bytes:
-        """Bytes `start` to `end` of a revision's text; raises FileNotFoundError if there is none."""
-        return await asyncio.to_thread(_read_range, self._path(name, revision), start, end)
+    async def read(self, name: DocumentName, attempt: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of an attempt's text; raises FileNotFoundError if there is none."""
+        return await asyncio.to_thread(_read_range, self._path(name, attempt), start, end)
 
-    async def delete_others(self, name: DocumentName, live_revision: int) -> None:
-        """Remove the texts of every revision but the live one; 0 removes all."""
-        await asyncio.to_thread(_delete_others, self._path(name, live_revision))
+    async def delete(self, name: DocumentName, attempt: str) -> None:
+        """Remove the text of an attempt; none is no error."""
+        await asyncio.to_thread(self._path(name, attempt).unlink, missing_ok=True)
+
+    async def delete_document(self, name: DocumentName) -> None:
+        """Remove every text of a document."""
+        await asyncio.to_thread(_delete_all, self._path(name, "any"))
 
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove all texts of a collection."""
@@ -36,10 +40,10 @@ class Blobs:
     def _folder(self, name: CollectionName) -> Path:
         return self._root / name.tenant / name.collection
 
-    def _path(self, name: DocumentName, revision: int) -> Path:
+    def _path(self, name: DocumentName, attempt: str) -> Path:
         # Ids may be longer than file names and differ only in case: the digest is what file systems agree on.
         digest = hashlib.sha256(name.document.encode()).hexdigest()
-        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{revision}"
+        return self._folder(name.parent) / digest[:2] / f"{digest[2:]}.{attempt}"
 
     @staticmethod
     def _put(path: Path, text: bytes) -> None:
@@ -66,10 +70,9 @@ def _fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _delete_others(live: Path) -> None:
-    for path in live.parent.glob(f"{live.stem}.*"):
-        if path != live:
-            path.unlink(missing_ok=True)
+def _delete_all(one: Path) -> None:
+    for path in one.parent.glob(f"{one.stem}.*"):
+        path.unlink(missing_ok=True)
 
 
 def _read_range(path: Path, start: int, end: int) -> bytes:

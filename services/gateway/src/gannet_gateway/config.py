@@ -18,6 +18,15 @@ class GatewayConfig(ServiceConfig):
     well_known: ClassVar[Mapping[str, str]] = {**ServiceConfig.well_known, "qdrant_url": "QDRANT_URL"}
 
     data_dir: Path = Field(Path("gannet-data"), description="Directory of the ledger and of the documents' texts.")
+    ledger_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL ledger, `postgresql://user:password@host:port/database`, which several gateways may share; "
+        "their `data_dir` must be shared too. Unset means SQLite in `data_dir`, for one gateway.",
+    )
+    ledger_connections_max: int = Field(4, ge=1, le=100, description="Connections to the ledger at once.")
+    ledger_timeout_s: float = Field(
+        10.0, gt=0, le=60, description="Most time to wait for a connection to the ledger, and for a statement, seconds."
+    )
     embedder_target: str = Field(
         "127.0.0.1:7701", description="gRPC target of the embedder: `host:port`, or `dns:///name:port` for several."
     )
@@ -52,9 +61,35 @@ class GatewayConfig(ServiceConfig):
     )
     document_bytes_max: int = Field(32 << 20, ge=1024, le=1 << 30, description="Largest document, bytes.")
     documents_in_work_max: int = Field(
-        8, ge=1, le=256, description="Documents of one upload stream that are processed at once."
+        32, ge=1, le=256, description="Documents of one upload stream that are processed at once."
     )
     ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
+    publish_interval_ms: float = Field(
+        10.0,
+        ge=0,
+        le=60_000,
+        description="Least time between two publishes of a collection, which all waiting documents share.",
+    )
+    publish_documents_max: int = Field(256, ge=1, le=1000, description="Most documents that one publish shows.")
+    lease_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="Time after which other gateways take over what one that is gone was writing, seconds. The gateways' clocks must "
+        "agree to a fraction of it.",
+    )
+    snapshot_retention_s: float = Field(
+        600.0, ge=0, le=2_592_000, description="Time for which a replaced generation can still be read, seconds."
+    )
+    collect_delay_s: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="Time between giving a generation up and deleting its passages, seconds: longer than any search runs.",
+    )
+    revisions_kept: int = Field(
+        10, ge=0, le=1000, description="Earlier revisions of a document whose texts are kept, to roll back to."
+    )
 
     query_bytes_max: int = Field(8192, ge=64, le=1 << 20, description="Longest query, bytes of UTF-8.")
     top_k_max: int = Field(1000, ge=1, le=10_000, description="Most passages that a search returns.")

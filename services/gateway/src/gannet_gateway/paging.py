@@ -34,7 +34,7 @@ def read_token(scope: str, token: str) -> str:
         after = raw[_CHECK_BYTES:].decode()
     except (binascii.Error, ValueError) as error:
         raise InvalidInput("page_token: not one that this server gave", field="page_token") from error
-    if raw[:_CHECK_BYTES] != _check(scope, after):
+    if raw[:_CHECK_BYTES] != _check(scope, after) or "\x00" in after:
         raise InvalidInput("page_token: not one that this server gave for this list", field="page_token")
     return after
 

@@ -114,4 +114,5 @@ def _to_wire(collection: Collection) -> collections_pb2.Collection:
         document_count=collection.document_count,
         generation=collection.generation,
         create_time=to_timestamp(collection.created_at_s),
+        floor_generation=collection.gen_floor,
     )

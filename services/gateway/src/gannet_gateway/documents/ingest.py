@@ -1,8 +1,9 @@
 """One document from bytes to searchable passages, or not at all.
 
-Order: claim the document in the ledger, store its text, embed all passages, store the points, make the revision live in the ledger,
-sweep the revision that it replaces, release the claim. Whatever fails before "live" is undone; whatever fails after is finished by
-`recover`, which also runs at start-up and now and then. A document that was acknowledged is durable in all three stores.
+Order: claim the document in the ledger, store its text, embed and stage its passages, which nobody sees yet, and hand them to the
+publisher, which shows them with a new generation. Whatever fails before the publish is undone; whatever fails within it is finished.
+`recover` does both for processes that are gone, at start-up and now and then. A document that was acknowledged is durable in all three
+stores.
 """
 
 import asyncio
@@ -10,36 +11,27 @@ import contextlib
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from gannet_gateway.blobs import Blobs
-from gannet_gateway.clients import Embedder, TextVectors
-from gannet_gateway.documents.chunking import Chunk, chunk, first_heading
+from gannet_gateway.documents.chunking import first_heading
 from gannet_gateway.documents.formats import to_text
+from gannet_gateway.documents.passages import Passages
+from gannet_gateway.documents.publisher import Publisher
+from gannet_gateway.ledger.journal import Claimed, Journal
 from gannet_gateway.ledger.ledger import Ledger
-from gannet_gateway.ledger.records import Collection, Document, Intent, MetadataValue
+from gannet_gateway.ledger.records import Change, Claim, Collection, Document, MetadataValue, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.index import Index
-from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
-from gannet_service.errors import (
-    AlreadyExists,
-    Conflict,
-    DeadlineTooShort,
-    DependencyUnavailable,
-    GannetError,
-    NotFound,
-)
+from gannet_gateway.vectors.points import qdrant_collection
+from gannet_service.errors import AlreadyExists, DeadlineTooShort, GannetError, NotFound
 
 # Part of every fingerprint: documents are indexed again when passages would be cut or weighed in another way.
 PIPELINE_REVISION = 1
 TITLE_CHARACTERS_MAX = 200
-SPLITS_MAX = 6
-RECOVERY_PERIOD_S = 15.0
-START_PERIOD_S = 0.5
-# BM25 terms per character of English and Croatian text, stop words left out, times how full chunks are on average.
-TERMS_PER_CHUNK_CHARACTER = 1 / 14
+CLAIM_POLL_S = 0.05
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("ingest")
 
@@ -64,70 +56,105 @@ class Indexed:
     unchanged: bool
 
 
-class Ingester:
-    """Indexes, deletes, and tidies up after crashes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stores:
+    """Where documents are kept."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, embedder: Embedder, index: Index, *, timeout_s: float) -> None:
-        self._ledger = ledger
-        self._blobs = blobs
-        self._embedder = embedder
-        self._index = index
+    ledger: Ledger
+    journal: Journal
+    blobs: Blobs
+    index: Index
+
+
+class Ingester:
+    """Indexes, rolls back, deletes and erases, and tidies up after crashes. `timeout_s` bounds the work on one document."""
+
+    def __init__(self, stores: Stores, passages: Passages, publisher: Publisher, *, timeout_s: float) -> None:
+        self._ledger = stores.ledger
+        self._journal = stores.journal
+        self._blobs = stores.blobs
+        self._index = stores.index
+        self._passages = passages
+        self._publisher = publisher
         self._timeout_s = timeout_s
-        self._in_work: dict[DocumentName | CollectionName, asyncio.Event] = {}
+        # Holders of the claims and erasures in work here, for whoever renews leases.
+        self.holders: set[str] = set()
 
     async def index(self, collection: Collection, upload: Upload) -> Indexed:
-        """Store `upload` as the live revision of its document.
+        """Store `upload` as the live revision of its document, and return when readers see it.
 
         Raises:
-            GannetError: nothing of the upload is kept, and what was stored before is unchanged.
+            GannetError: nothing of the upload is kept, and what was stored before is unchanged. Reason PUBLISH_PENDING: it is stored,
+                and is shown when the stores answer again.
         """
-        async with self._turn(upload.name):
-            live = await self._ledger.find_document(upload.name)
-            if live is not None and upload.create_only:
-                raise AlreadyExists(f"{upload.name} exists already", field="document_id")
-            fingerprint = _fingerprint(collection, upload)
-            if live is not None and live.fingerprint == fingerprint:
-                return Indexed(document=live, unchanged=True)
-            text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
-            return Indexed(document=await self._replace(collection, upload, text, fingerprint), unchanged=False)
+        live = await self._ledger.find_document(upload.name)
+        if live is not None and upload.create_only:
+            raise AlreadyExists(f"{upload.name} exists already", field="document_id")
+        fingerprint = _fingerprint(collection, upload)
+        if live is not None and live.fingerprint == fingerprint:
+            return Indexed(document=live, unchanged=True)
+        text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
+        title = upload.title or await asyncio.to_thread(first_heading, text)
+        async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only) as claim:
+            if claim.live is not None and claim.live.fingerprint == fingerprint:  # written while we waited for our turn
+                await self._journal.release(claim)
+                return Indexed(document=claim.live, unchanged=True)
+            document = Document(
+                name=upload.name,
+                revision=claim.revision,
+                attempt=claim.attempt,
+                title=title[:TITLE_CHARACTERS_MAX],
+                mime_type=upload.mime_type,
+                metadata=upload.metadata,
+                text_bytes=0,
+                chunk_count=0,
+                content_sha256=hashlib.sha256(upload.content).hexdigest(),
+                fingerprint=fingerprint,
+                created_at_s=claim.live.created_at_s if claim.live else 0.0,
+                updated_at_s=0.0,
+            )
+            return Indexed(document=await self._replace(collection, claim, document, text), unchanged=False)
 
-    async def _replace(self, collection: Collection, upload: Upload, text: str, fingerprint: str) -> Document:
-        revision = await self._claim(upload)
-        intent = Intent(document=upload.name, revision=revision)
+    async def rollback(self, collection: Collection, name: DocumentName, revision: int, etag: str) -> Document:
+        """Publish an earlier revision's text, title and metadata as a new revision; the live one is returned as it is.
+
+        Raises:
+            NotFound: there is no such revision, or it is not kept any more.
+            Conflict: the document's etag is another.
+        """
+        async with self._claimed(name, Purpose.WRITE, etag=etag) as claim:
+            old = await self._ledger.revision(name, revision)
+            if claim.live is not None and claim.live.revision == revision:
+                await self._journal.release(claim)
+                return claim.live
+            try:
+                text = await self._blobs.read(name, old.text_key, 0, old.text_bytes)
+            except FileNotFoundError as error:
+                raise NotFound(f"{name} revision {revision} is not kept any more", field="revision") from error
+            new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False)
+            return await self._replace(collection, claim, new, text.decode())
+
+    async def delete(self, collection: Collection, name: DocumentName, etag: str) -> int:
+        """Publish a generation without the document and return it; raises NotFound, Conflict."""
+        async with self._claimed(name, Purpose.DELETE, etag=etag) as claim:
+            return await self._publisher.publish(collection, Change(claim=claim, document=None))
+
+    async def purge(self, collection: Collection, name: DocumentName) -> bool:
+        """Erase a document from every generation, with its passages, texts and revisions; False if there is nothing of it."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                document = await self._write(collection, upload, text, revision, fingerprint)
-        except BaseException as error:
-            await asyncio.shield(self._settle(intent))
-            if isinstance(error, TimeoutError):
-                problem = f"{upload.name} took longer than ingest_timeout_s = {self._timeout_s:g} seconds"
-                raise DeadlineTooShort(problem) from error
-            raise
-        await self._settle(intent)
-        return document
-
-    async def _claim(self, upload: Upload) -> int:
-        try:
-            return await self._ledger.begin_write(upload.name, create_only=upload.create_only)
-        except Conflict:
-            # Nobody else is at it, this is our turn: the claim is that of a write whose undo failed when a store was down.
-            await self._undo_or_sweep(Intent(document=upload.name, revision=0))
-            return await self._ledger.begin_write(upload.name, create_only=upload.create_only)
-
-    async def delete(self, name: DocumentName, etag: str) -> None:
-        """Remove a document; raises NotFound, Conflict. Readers stop seeing it before its rows are gone for good."""
-        async with self._turn(name):
-            await self._ledger.begin_delete(name, etag)
-            await self._undo_or_sweep(Intent(document=name, revision=0))
+            async with self._claimed(name, Purpose.PURGE) as claim:
+                await self._erase_document(collection, claim)
+        except NotFound:
+            return False
+        return True
 
     async def delete_collection(self, name: CollectionName) -> None:
         """Remove a collection and all in it; raises NotFound, Conflict (a document of it is being written)."""
         collection = await self._ledger.collection_settings(name)
         # Claims that a failed undo left behind are no writers; what is left after this is at work.
-        await self._settle_claims(name)
-        async with self._turn(name):
-            await self._ledger.begin_delete_collection(name)
-            await self._erase(name, collection.embedding_model, collection.embedding_model_digest)
+        await self._settle_expired(name)
+        await self._journal.begin_delete_collection(name)
+        await self._erase(name, collection.embedding_model, collection.embedding_model_digest)
 
     async def recover(self) -> None:
         """Finish or undo what a crash or a lost dependency interrupted.
@@ -135,158 +162,116 @@ class Ingester:
         Raises:
             GannetError: a store does not answer; try again later.
         """
-        for name, model, digest in await self._ledger.collections_being_deleted():
-            if name not in self._in_work:
-                async with self._turn(name):
-                    await self._erase(name, model, digest)
-        await self._settle_claims()
+        for name, model, digest in await self._journal.collections_being_deleted():
+            await self._erase(name, model, digest)
+        for name in await self._journal.expired_publishes():
+            with contextlib.suppress(NotFound):  # the collection is being deleted
+                await self._publisher.roll_forward(await self._ledger.collection_settings(name))
+        await self._settle_expired()
 
-    async def _settle_claims(self, collection: CollectionName | None = None) -> None:
-        """Finish or undo the writes that nobody is at, of one collection or of all."""
-        for intent in await self._ledger.open_intents():
-            wanted = collection in (None, intent.document.parent)
-            if wanted and intent.document not in self._in_work:
-                async with self._turn(intent.document):
-                    await self._undo_or_sweep(intent)
-
-    async def start(self) -> None:
-        """Wait for the vector store, check its version, and recover. Cancelled when the server stops before that.
-
-        Raises:
-            RuntimeError: the vector store is too old.
-        """
-        while True:
-            try:
-                await self._index.check_version()
-                await self.recover()
-            except GannetError as error:
-                _log.info("waiting for the stores", reason=error.reason, message=error.message)
-                await asyncio.sleep(START_PERIOD_S)
-            else:
-                return
-
-    async def recover_now_and_then(self) -> None:
-        """Run `recover` until cancelled: an undo that failed because a store was down must not wait for a restart."""
-        while True:
-            await asyncio.sleep(RECOVERY_PERIOD_S)
-            try:
-                await self.recover()
-            except GannetError as error:
-                _log.warning("recovery postponed", reason=error.reason, message=error.message)
+    async def _settle_expired(self, collection: CollectionName | None = None) -> None:
+        """Undo, or finish, what is left of writers that are gone, of one collection or of all."""
+        for name in await self._journal.expired_claims(collection):
+            claim = await self._journal.take_over(name)
+            if claim is not None:
+                await self._settle(claim)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, name: DocumentName | CollectionName) -> AsyncGenerator[None]:
-        """Wait until no other call changes `name`, and keep them and `recover` away meanwhile.
+    async def _claimed(
+        self, name: DocumentName, purpose: Purpose, *, create_only: bool = False, etag: str = ""
+    ) -> AsyncGenerator[Claim]:
+        """Wait for the document's turn and hold it; what the block leaves unpublished is undone.
 
         A client whose stream broke sends its documents again while the broken stream's are still being undone.
         """
-        while (busy := self._in_work.get(name)) is not None:
-            await busy.wait()
-        done = self._in_work[name] = asyncio.Event()
+        claim: Claim | None = None
         try:
-            yield
+            async with asyncio.timeout(self._timeout_s):
+                claim = await self._wait_for_claim(name, purpose, create_only=create_only, etag=etag)
+                self.holders.add(claim.holder)
+                yield claim
+        except BaseException as error:
+            undone = claim is None or await asyncio.shield(self._take_back(claim))
+            if isinstance(error, TimeoutError):
+                problem = f"{name} took longer than ingest_timeout_s = {self._timeout_s:g} seconds"
+                raise DeadlineTooShort(problem, reason=None if undone else "PUBLISH_PENDING") from error
+            raise
         finally:
-            del self._in_work[name]
-            done.set()
+            if claim is not None:
+                self.holders.discard(claim.holder)
 
-    async def _write(
-        self, collection: Collection, upload: Upload, text: str, revision: int, fingerprint: str
-    ) -> Document:
+    async def _wait_for_claim(self, name: DocumentName, purpose: Purpose, *, create_only: bool, etag: str) -> Claim:
+        while True:
+            try:
+                return await self._journal.claim(name, purpose, create_only=create_only, etag=etag)
+            except Claimed:
+                left_behind = await self._journal.take_over(name)
+                if left_behind is not None:
+                    await self._settle(left_behind)
+                    continue
+                with contextlib.suppress(NotFound):
+                    await self._publisher.roll_forward(await self._ledger.collection_settings(name.parent))
+                await asyncio.sleep(CLAIM_POLL_S)
+
+    async def _replace(self, collection: Collection, claim: Claim, document: Document, text: str) -> Document:
         encoded = text.encode()
-        title = upload.title or await asyncio.to_thread(first_heading, text)
-        title = title[:TITLE_CHARACTERS_MAX]
-        await self._blobs.put(upload.name, revision, encoded)
-        points = await self._embed(collection, upload, text, title, revision)
+        await self._blobs.put(claim.document, claim.attempt, encoded)
+        points = await self._passages.make(collection, claim, text, title=document.title, metadata=document.metadata)
         await self._index.upsert(_qdrant(collection), points)
-        document = Document(
-            name=upload.name,
-            revision=revision,
-            title=title,
-            mime_type=upload.mime_type,
-            metadata=upload.metadata,
-            text_bytes=len(encoded),
-            chunk_count=len(points),
-            content_sha256=hashlib.sha256(upload.content).hexdigest(),
-            fingerprint=fingerprint,
-            created_at_s=0.0,
-            updated_at_s=0.0,
-        )
-        await self._ledger.commit_write(document)
-        return document
+        document = replace(document, text_bytes=len(encoded), chunk_count=len(points))
+        generation = await self._publisher.publish(collection, Change(claim=claim, document=document))
+        return replace(document, gen_from=generation)
 
-    async def _embed(
-        self, collection: Collection, upload: Upload, text: str, title: str, revision: int
-    ) -> list[PassagePoint]:
-        """Cut and embed; a passage that the model would not read to its end is cut further."""
-        model = await self._embedder.model()
-        if model.digest != collection.embedding_model_digest:
-            raise DependencyUnavailable(
-                f"{collection.name} needs embedding model {collection.embedding_model} ({collection.embedding_model_digest[:12]}); "
-                f"the embedder serves {model.model} ({model.digest[:12]})",
-                reason="EMBEDDING_MODEL_NOT_SERVED",
-            )
-        chunks = await asyncio.to_thread(chunk, text, size=collection.chunk_size, overlap=collection.chunk_overlap)
-        pairs = await self._vectors(collection, title, chunks, splits_left=SPLITS_MAX)
-        return [
-            PassagePoint(
-                document=upload.name,
-                revision=revision,
-                ordinal=ordinal,
-                text=piece.text,
-                start_byte=piece.start_byte,
-                end_byte=piece.end_byte,
-                title=_passage_title(title, piece.heading),
-                metadata=dict(upload.metadata),
-                dense=vectors.dense,
-                sparse=vectors.sparse,
-            )
-            for ordinal, (piece, vectors) in enumerate(pairs)
-        ]
-
-    async def _vectors(
-        self, collection: Collection, title: str, chunks: list[Chunk], *, splits_left: int
-    ) -> list[tuple[Chunk, TextVectors]]:
-        # The title goes in front of every passage: a passage from the middle of a document seldom names its subject.
-        texts = [f"{_passage_title(title, piece.heading)}\n{piece.text}".lstrip() for piece in chunks]
-        vectors = await self._embedder.passages(
-            texts,
-            language=collection.language,
-            average_length=max(1.0, collection.chunk_size * TERMS_PER_CHUNK_CHARACTER),
-            timeout_s=self._timeout_s,
-        )
-        pairs: list[tuple[Chunk, TextVectors]] = []
-        for piece, found in zip(chunks, vectors, strict=True):
-            smaller = _halves(piece) if found.truncated and splits_left else []
-            if len(smaller) > 1:
-                pairs += await self._vectors(collection, title, smaller, splits_left=splits_left - 1)
-            else:
-                pairs.append((piece, found))
-        return pairs
-
-    async def _settle(self, intent: Intent) -> None:
-        """Undo or sweep; if a store is down, leave it to `recover`."""
+    async def _take_back(self, claim: Claim) -> bool:
+        """Undo what is not published, at the latest by `recover`; False if it is published, or another gateway's to undo."""
         try:
-            await self._undo_or_sweep(intent)
+            taken = await self._journal.take_over(claim.document, holder=claim.holder)
+            if taken is None:
+                return False
+            await self._settle(taken)
         except GannetError as error:
-            _log.warning("left for recovery", document=str(intent.document), reason=error.reason, message=error.message)
+            _log.warning("left for recovery", document=str(claim.document), reason=error.reason, message=error.message)
+        return True
 
-    async def _undo_or_sweep(self, intent: Intent) -> None:
-        """Remove what is not the live revision, then release the claim."""
-        name = intent.document
-        live = await self._ledger.find_document(name)
+    async def _settle(self, claim: Claim) -> None:
+        """Remove what is staged under a claim that was taken over and release it; an erasure is finished."""
+        self.holders.add(claim.holder)
         try:
-            collection = await self._ledger.collection_settings(name.parent)
+            collection = await self._ledger.collection_settings(claim.document.parent)
+            if claim.purpose is Purpose.PURGE:
+                await self._erase_document(collection, claim)
+                return
+            await self._index.delete_staged(_qdrant(collection), claim)
+            await self._blobs.delete(claim.document, claim.attempt)
+            await self._journal.release(claim)
         except NotFound:
             return  # the collection is being deleted, and its claims go with it
-        live_revision = 0 if live is None else live.revision
-        await self._index.delete_other_revisions(_qdrant(collection), name, live_revision)
-        await self._blobs.delete_others(name, live_revision)
-        await self._ledger.end_intent(name)
+        except BaseException:
+            await self._journal.abandon([claim.holder])
+            raise
+        finally:
+            self.holders.discard(claim.holder)
+
+    async def _erase_document(self, collection: Collection, claim: Claim) -> None:
+        await self._index.delete_document(_qdrant(collection), claim.document)
+        await self._blobs.delete_document(claim.document)
+        # Last: a search that read the new epoch cannot have seen what was erased.
+        await self._journal.finish_purge(claim)
 
     async def _erase(self, name: CollectionName, model: str, digest: str) -> None:
-        await self._index.delete_collection(qdrant_collection(model, digest), name)
-        await self._blobs.delete_collection(name)
-        await self._ledger.finish_delete_collection(name)
+        holder = await self._journal.begin_erase(name)
+        if holder is None:
+            return
+        self.holders.add(holder)
+        try:
+            await self._index.delete_collection(qdrant_collection(model, digest), name)
+            await self._blobs.delete_collection(name)
+            await self._journal.finish_delete_collection(name)
+        except BaseException:
+            await self._journal.abandon([holder])
+            raise
+        finally:
+            self.holders.discard(holder)
 
 
 def _qdrant(collection: Collection) -> str:
@@ -303,21 +288,3 @@ def _fingerprint(collection: Collection, upload: Upload) -> str:
     ]
     parts = json.dumps([settings, upload.mime_type, upload.title, dict(upload.metadata)], sort_keys=True)
     return hashlib.sha256(parts.encode() + b"\x00" + hashlib.sha256(upload.content).digest()).hexdigest()
-
-
-def _passage_title(title: str, heading: str) -> str:
-    return f"{title} › {heading}" if title and heading and heading != title else title or heading
-
-
-def _halves(piece: Chunk) -> list[Chunk]:
-    """A passage in two or more, their offsets in the document's text."""
-    parts = chunk(piece.text, size=max(1, (len(piece.text) + 1) // 2), overlap=0)
-    return [
-        Chunk(
-            text=part.text,
-            start_byte=piece.start_byte + part.start_byte,
-            end_byte=piece.start_byte + part.end_byte,
-            heading=part.heading or piece.heading,
-        )
-        for part in parts
-    ]

@@ -18,6 +18,7 @@ from gannet_gateway.paging import page_size, read_token, write_token
 from gannet_service.errors import InvalidInput, NotFound
 
 TEXT_BYTES_MAX = 1 << 20
+REVISION_MAX = 2**31 - 1
 
 
 class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
@@ -69,7 +70,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
                 problem = f"text: bytes {start} to {end} are not inside the document's {document.text_bytes} bytes"
                 raise InvalidInput(problem, field="text")
             try:
-                reply.text = await self._blobs.read(name, document.revision, start, min(end, start + TEXT_BYTES_MAX))
+                reply.text = await self._blobs.read(name, document.text_key, start, min(end, start + TEXT_BYTES_MAX))
             except FileNotFoundError as error:  # replaced or deleted since the record was read
                 raise NotFound(f"{name} revision {document.revision} was just replaced", field="name") from error
             reply.text_start_byte = start
@@ -91,8 +92,49 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
 
     async def DeleteDocument(self, request: documents_pb2.DeleteDocumentRequest, context: Any) -> Empty:  # noqa: N802
         del context
-        await self._ingester.delete(parse_document(request.name, "name"), request.etag)
+        name = parse_document(request.name, "name")
+        collection = await self._ledger.collection_settings(name.parent)
+        await self._ingester.delete(collection, name, request.etag)
         return Empty()
+
+    async def PurgeDocuments(  # noqa: N802
+        self, request: documents_pb2.PurgeDocumentsRequest, context: Any
+    ) -> documents_pb2.PurgeDocumentsResponse:
+        del context
+        parent = parse_collection(request.parent, "parent")
+        document_ids = wire.to_document_ids(request.document_ids)
+        collection = await self._ledger.collection_settings(parent)
+        purged = [each for each in document_ids if await self._ingester.purge(collection, parent.document(each))]
+        return documents_pb2.PurgeDocumentsResponse(purged_document_ids=purged)
+
+    async def ListDocumentRevisions(  # noqa: N802
+        self, request: documents_pb2.ListDocumentRevisionsRequest, context: Any
+    ) -> documents_pb2.ListDocumentRevisionsResponse:
+        del context
+        name = parse_document(request.name, "name")
+        scope = f"{name}/revisions"
+        after = read_token(scope, request.page_token)
+        if after and not after.isdecimal():
+            raise InvalidInput("page_token: not one that this server gave", field="page_token")
+        page = await self._ledger.list_revisions(name, below=int(after or 0), limit=page_size(request.page_size))
+        if not page.items and not after:
+            raise NotFound(f"{name} does not exist", field="name")
+        return documents_pb2.ListDocumentRevisionsResponse(
+            revisions=[wire.from_document(document) for document in page.items],
+            next_page_token=write_token(scope, page.next_after),
+        )
+
+    async def RollbackDocument(  # noqa: N802
+        self, request: documents_pb2.RollbackDocumentRequest, context: Any
+    ) -> documents_pb2.Document:
+        del context
+        name = parse_document(request.name, "name")
+        if not 1 <= request.revision <= REVISION_MAX:
+            problem = f"revision: {request.revision}; the limits are 1 to {REVISION_MAX}"
+            raise InvalidInput(problem, field="revision")
+        collection = await self._ledger.collection_settings(name.parent)
+        await self._ingester.rollback(collection, name, request.revision, request.etag)
+        return wire.from_document(await self._ledger.document(name))
 
 
 async def _messages(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
@@ -14,12 +14,14 @@ from gannet_gateway.documents.ingest import Indexed, Upload
 from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
+from gannet_gateway.vectors.points import GENERATION_NEVER
 from gannet_service.errors import InvalidInput, to_status
 
 TITLE_BYTES_MAX = 1024
 METADATA_ENTRIES_MAX = 64
 METADATA_BYTES_MAX = 16 << 10
 DRAINING_RETRY_S = 2
+PURGED_MAX = 100
 
 
 def to_message(request: documents_pb2.UploadDocumentsRequest, parent: CollectionName) -> Message:
@@ -44,6 +46,8 @@ def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callab
         title_bytes = len(start.title.encode())
         if title_bytes > TITLE_BYTES_MAX:
             raise InvalidInput(f"title: {title_bytes} bytes; the limit is {TITLE_BYTES_MAX}", field="title")
+        if "\x00" in start.title:  # no text of PostgreSQL may hold one
+            raise InvalidInput("title: NUL characters are not allowed", field="title")
         return Upload(
             name=parent.document(check_document_id(start.document_id, "document_id")),
             content=content,
@@ -54,6 +58,15 @@ def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callab
         )
 
     return make
+
+
+def to_document_ids(values: Sequence[str]) -> list[str]:
+    """The ids of documents to erase, each once."""
+    if not 1 <= len(values) <= PURGED_MAX:
+        raise InvalidInput(
+            f"document_ids: {len(values)} documents; the limits are 1 to {PURGED_MAX}", field="document_ids"
+        )
+    return list(dict.fromkeys(check_document_id(value, "document_ids") for value in values))
 
 
 def to_metadata(struct: Struct) -> dict[str, MetadataValue]:
@@ -103,6 +116,7 @@ def from_ack(ack: Ack) -> documents_pb2.UploadDocumentsResponse:
             response.indexed.chunk_count = document.chunk_count
             response.indexed.unchanged = unchanged
             response.indexed.name = str(document.name)
+            response.indexed.generation = document.gen_from
         case Draining():
             response.draining.retry_delay.CopyFrom(Duration(seconds=DRAINING_RETRY_S))
         case error:
@@ -124,6 +138,8 @@ def from_document(document: Document) -> documents_pb2.Document:
         create_time=to_timestamp(document.created_at_s),
         update_time=to_timestamp(document.updated_at_s),
         etag=document.etag,
+        generation=document.gen_from,
+        end_generation=0 if document.gen_to == GENERATION_NEVER else document.gen_to,
     )
 
 

@@ -1,21 +1,61 @@
-"""Opens the ledger's database and brings its schema up to date."""
+"""Opens the ledger's database, SQLite or PostgreSQL, and brings its schema up to date."""
 
+import asyncio
+import contextlib
 import fcntl
 import os
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gannet_service.errors import DependencyUnavailable
 
 BUSY_TIMEOUT_MS = 5000
-POOL_SIZE = 4
+CONNECTIONS_MAX = 4
+TIMEOUT_S = 10.0
+# Any fixed number: gateways that start together migrate one after another.
+_MIGRATION_LOCK = 0x67616E6E6574
 
 
 class LedgerLocked(RuntimeError):
     """Another gateway has the SQLite ledger open."""
+
+
+class Database:
+    """Transactions on the ledger's engine. A database that does not answer is a DependencyUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reader = engine.execution_options(reading=True)
+        # SQLite is opened by one gateway at a time: see `lock`.
+        self.shared = engine.dialect.name != "sqlite"
+        # SQLite has one writer at a time and lets the others poll, which starved one of 20 for 5 s. Waiting here is fair.
+        self._writer = contextlib.nullcontext() if self.shared else asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction that writes nothing."""
+        with _unavailable():
+            async with self._reader.connect() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncGenerator[AsyncConnection]:
+        """A transaction, durable when the block has ended; an error in the block takes all of it back."""
+        with _unavailable():
+            async with self._writer, self._engine.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
 
 
 def lock(folder: Path) -> int:
@@ -34,17 +74,48 @@ def lock(folder: Path) -> int:
     return descriptor
 
 
-async def open_engine(folder: Path) -> AsyncEngine:
-    """The SQLite ledger in `folder`, its schema migrated to the newest; the caller holds `lock(folder)`."""
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{folder / 'ledger.db'}", pool_size=POOL_SIZE, max_overflow=0, pool_timeout=10
-    )
-    event.listen(engine.sync_engine, "connect", _on_connect)
-    event.listen(engine.sync_engine, "begin", _on_begin)
-    async with engine.connect() as connection:
+async def open_database(
+    folder: Path, url: str = "", *, connections_max: int = CONNECTIONS_MAX, timeout_s: float = TIMEOUT_S
+) -> Database:
+    """The PostgreSQL ledger at `url`, or the SQLite ledger in `folder`, its schema migrated to the newest.
+
+    Args:
+        folder: where SQLite's file is; the caller holds `lock(folder)` then.
+        url: `postgresql://user:password@host:port/database`; empty means SQLite.
+        connections_max: connections at once; who needs one more waits.
+        timeout_s: most time to wait for a connection, and for one statement of PostgreSQL.
+
+    Raises:
+        DependencyUnavailable: the database does not answer.
+    """
+    pool: dict[str, Any] = {"pool_size": connections_max, "max_overflow": 0, "pool_timeout": timeout_s}
+    if url:
+        engine = create_async_engine(
+            make_url(url).set(drivername="postgresql+asyncpg"),
+            connect_args={"timeout": timeout_s, "command_timeout": timeout_s},
+            pool_pre_ping=True,
+            **pool,
+        )
+    else:
+        engine = create_async_engine(f"sqlite+aiosqlite:///{folder / 'ledger.db'}", **pool)
+        event.listen(engine.sync_engine, "connect", _on_connect)
+        event.listen(engine.sync_engine, "begin", _on_begin)
+    database = Database(engine)
+    async with database.writing() as connection:
+        if database.shared:
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         await connection.run_sync(_migrate)
-        await connection.commit()
-    return engine
+    return database
+
+
+@contextlib.contextmanager
+def _unavailable() -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeout, OSError) as error:
+        raise DependencyUnavailable(f"ledger: {error}", reason="LEDGER_UNAVAILABLE") from error
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

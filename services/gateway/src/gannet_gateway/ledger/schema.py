@@ -2,16 +2,26 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     PrimaryKeyConstraint,
     String,
     Table,
 )
+
+
+# Ids sort by their bytes on both engines: a page of a list continues after the last id, whatever the database's locale.
+def _id(length: int) -> String:
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
+GENERATION = Integer().with_variant(BigInteger(), "postgresql")
 
 metadata = MetaData(
     naming_convention={
@@ -24,15 +34,16 @@ metadata = MetaData(
 tenants = Table(
     "tenants",
     metadata,
-    Column("id", String(63), primary_key=True),
+    Column("id", _id(63), primary_key=True),
     Column("created_at_s", Float, nullable=False),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
-    Column("digest", String(64), primary_key=True, comment="sha256 of the key, hex; the key itself is never stored"),
-    Column("tenant", String(63), nullable=False),
+    # sha256 of the key, hex; the key itself is never stored.
+    Column("digest", String(64), primary_key=True),
+    Column("tenant", _id(63), nullable=False),
     Column("label", String(200), nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("revoked_at_s", Float),
@@ -42,55 +53,82 @@ api_keys = Table(
 collections = Table(
     "collections",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("id", String(63), nullable=False),
+    Column("tenant", _id(63), nullable=False),
+    Column("id", _id(63), nullable=False),
     Column("chunk_size", Integer, nullable=False),
     Column("chunk_overlap", Integer, nullable=False),
     Column("language", String(8), nullable=False),
-    Column("rerank", Boolean, comment="null leaves it to the server"),
+    Column("rerank", Boolean),  # null leaves it to the server
     Column("embedding_model", String(200), nullable=False),
     Column("embedding_model_digest", String(64), nullable=False),
     Column("dim", Integer, nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", GENERATION, nullable=False),
+    Column("gen_floor", GENERATION, nullable=False),  # the oldest generation that may be read
+    Column("floor_raised_at_s", Float, nullable=False),
+    Column("cache_epoch", GENERATION, nullable=False),  # part of every cache key; an erasure raises it
     Column("created_at_s", Float, nullable=False),
-    Column(
-        "deleting",
-        Boolean,
-        nullable=False,
-        comment="set first when a collection is deleted, so that a crash is finished later",
-    ),
+    # Set first when a collection is deleted, so that a crash is finished later.
+    Column("deleting", Boolean, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),
     ForeignKeyConstraint(["tenant"], ["tenants.id"]),
 )
 
-documents = Table(
-    "documents",
+# A revision is visible at generation g when gen_from <= g < gen_to, exactly as its passages are. What has gen_from or gen_to above the
+# collection's generation belongs to the open publish.
+revisions = Table(
+    "revisions",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("collection", String(63), nullable=False),
-    Column("id", String(512), nullable=False),
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("document", _id(512), nullable=False),
     Column("revision", Integer, nullable=False),
+    Column("attempt", String(32), nullable=False),  # names its passages and its text
+    Column("gen_from", GENERATION, nullable=False),
+    Column("gen_to", GENERATION, nullable=False),
     Column("title", String(1024), nullable=False),
     Column("mime_type", String(100), nullable=False),
     Column("metadata", JSON, nullable=False),
     Column("text_bytes", Integer, nullable=False),
     Column("chunk_count", Integer, nullable=False),
     Column("content_sha256", String(64), nullable=False),
-    Column("fingerprint", String(64), nullable=False, comment="sha256 over all that determines the stored passages"),
+    Column("fingerprint", String(64), nullable=False),  # sha256 over all that determines the stored passages
     Column("created_at_s", Float, nullable=False),
     Column("updated_at_s", Float, nullable=False),
-    PrimaryKeyConstraint("tenant", "collection", "id"),
+    Column("retired_at_s", Float),  # null while it is the newest
+    Column("collected", Boolean, nullable=False),  # its passages are gone
+    PrimaryKeyConstraint("tenant", "collection", "document", "revision"),
     ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+    Index("ix_revisions_gen_from", "tenant", "collection", "gen_from"),
+    Index("ix_revisions_gen_to", "tenant", "collection", "gen_to"),
+    Index("ix_revisions_retired", "collected", "retired_at_s"),
 )
 
-intents = Table(
-    "intents",
+claims = Table(
+    "claims",
     metadata,
-    Column("tenant", String(63), nullable=False),
-    Column("collection", String(63), nullable=False),
-    Column("document", String(512), nullable=False),
-    Column("revision", Integer, nullable=False, comment="the revision being written; 0 for a deletion"),
-    Column("started_at_s", Float, nullable=False),
-    # One writer a document at a time; what is left after a crash is finished or undone at the next start.
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("document", _id(512), nullable=False),
+    Column("attempt", String(32), nullable=False),
+    Column("purpose", String(8), nullable=False),
+    Column("holder", String(32), nullable=False),  # a new one with every take-over, so that whoever lost it can tell
+    Column("lease_until_s", Float, nullable=False),
+    Column("publish_generation", GENERATION),  # set once it is part of a publish, which nobody takes back
+    # One writer a document at a time.
     PrimaryKeyConstraint("tenant", "collection", "document"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+    Index("ix_claims_holder", "holder"),
+)
+
+publishes = Table(
+    "publishes",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("generation", GENERATION, nullable=False),  # the one that it makes; 0 for the erasure of the collection
+    Column("holder", String(32), nullable=False),
+    Column("lease_until_s", Float, nullable=False),
+    # One publisher a collection at a time.
+    PrimaryKeyConstraint("tenant", "collection"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
 )

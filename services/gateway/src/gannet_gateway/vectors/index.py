@@ -1,16 +1,28 @@
 """Writes to Qdrant. Every write is acknowledged only when it is durable (`wait=True`)."""
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from typing import Any, TypeVar, cast
 
 import grpc
+import numpy as np
 from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
+from gannet_gateway.ledger.records import Claim, Document, Publish
 from gannet_gateway.names import CollectionName, DocumentName
-from gannet_gateway.vectors.points import DENSE, INTEGER_FIELDS, KEYWORD_FIELDS, SPARSE, PassagePoint
+from gannet_gateway.vectors.points import (
+    DENSE,
+    GENERATION_NEVER,
+    INTEGER_FIELDS,
+    KEYWORD_FIELDS,
+    SPARSE,
+    PassagePoint,
+    Sparse,
+    StoredVectors,
+)
 from gannet_service import call
 from gannet_service.errors import AlreadyExists, DependencyUnavailable, NotFound, from_rpc_error
 
@@ -18,6 +30,7 @@ T = TypeVar("T")
 
 SERVER_VERSION_MIN = (1, 19)
 UPSERT_POINTS_MAX = 128
+STAMPED_MAX = 256
 
 
 class VectorsMissing(DependencyUnavailable):
@@ -99,16 +112,76 @@ class Index:
             await ask(self._client.create_payload_index(name, field, models.PayloadSchemaType.INTEGER, wait=True))
 
     async def upsert(self, name: str, points: Sequence[PassagePoint]) -> None:
-        """Store passages; returns when they are durable. Stops at the first batch that fails."""
+        """Stage passages; returns when they are durable. Stops at the first batch that fails."""
         for at in range(0, len(points), UPSERT_POINTS_MAX):
             batch = [_struct(point) for point in points[at : at + UPSERT_POINTS_MAX]]
             call.remaining_s(self._timeout_s)  # raises once the caller's deadline has passed
             await ask(self._client.upsert(name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
 
-    async def delete_other_revisions(self, name: str, document: DocumentName, live: int) -> None:
-        """Remove the passages of every revision but the live one; `live` = 0 removes all."""
-        conditions = models.Filter(must=[*_document_is(document)], must_not=[_is("revision", live)])
-        await self._delete(name, conditions)
+    async def stamp(self, name: str, publish: Publish) -> None:
+        """Let the staged revisions' passages begin, and the retired ones' end, with the generation of `publish`.
+
+        Only what has no generation there yet is stamped, so that doing it again, or late, changes nothing.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for field, documents in (("gen_from", publish.staged), ("gen_to", publish.retired)):
+                    for at in range(0, len(documents), STAMPED_MAX):
+                        part = documents[at : at + STAMPED_MAX]
+                        tasks.create_task(self._stamp(name, publish, field, part))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from group
+
+    async def _stamp(self, name: str, publish: Publish, field: str, documents: Sequence[Document]) -> None:
+        conditions = models.Filter(
+            must=[*_collection_is(publish.collection), _passages_of(documents), _is(field, GENERATION_NEVER)]
+        )
+        await ask(
+            self._client.set_payload(
+                name,
+                {field: publish.generation},
+                models.FilterSelector(filter=conditions),
+                wait=True,
+                ordering=models.WriteOrdering.STRONG,
+            )
+        )
+
+    async def vectors_of(self, name: str, document: Document) -> AsyncGenerator[StoredVectors]:
+        """The vectors of a revision's passages, in no order; none if the store has lost them."""
+        offset: Any = None
+        conditions = models.Filter(must=[*_document_is(document.name), _passages_of([document])])
+        while True:
+            try:
+                records, offset = await ask(
+                    self._client.scroll(
+                        name,
+                        conditions,
+                        limit=UPSERT_POINTS_MAX,
+                        offset=offset,
+                        with_payload=["title", "text"],
+                        with_vectors=True,
+                    )
+                )
+            except VectorsMissing:
+                return
+            for record in records:
+                yield _stored(record)
+            if offset is None:
+                return
+
+    async def delete_staged(self, name: str, claim: Claim) -> None:
+        """Remove the passages of a claim that no publish has made part of a generation."""
+        staged = [_is("attempt", claim.attempt), _is("gen_from", GENERATION_NEVER)]
+        await self._delete(name, models.Filter(must=[*_document_is(claim.document), *staged]))
+
+    async def delete_document(self, name: str, document: DocumentName) -> None:
+        """Remove every passage of a document, of every generation."""
+        await self._delete(name, models.Filter(must=[*_document_is(document)]))
+
+    async def delete_below(self, name: str, collection: CollectionName, floor: int) -> None:
+        """Remove the passages that no reader at generation `floor` or later sees."""
+        ended = models.FieldCondition(key="gen_to", range=models.Range(lte=floor))
+        await self._delete(name, models.Filter(must=[*_collection_is(collection), ended]))
 
     async def delete_collection(self, name: str, collection: CollectionName) -> None:
         """Remove all passages of a Gannet collection."""
@@ -116,7 +189,14 @@ class Index:
 
     async def _delete(self, name: str, conditions: models.Filter) -> None:
         with contextlib.suppress(VectorsMissing):  # nothing is left to delete
-            await ask(self._client.delete(name, models.FilterSelector(filter=conditions), wait=True))
+            await ask(
+                self._client.delete(
+                    name,
+                    models.FilterSelector(filter=conditions),
+                    wait=True,
+                    ordering=models.WriteOrdering.STRONG,
+                )
+            )
 
     async def _create(self, name: str, dim: int) -> bool:
         return await self._client.create_collection(
@@ -141,6 +221,34 @@ def _struct(point: PassagePoint) -> models.PointStruct:
 
 def _is(field: str, value: str | int) -> models.FieldCondition:
     return models.FieldCondition(key=field, match=models.MatchValue(value=value))
+
+
+def _passages_of(documents: Sequence[Document]) -> models.Condition:
+    attempts = [document.attempt for document in documents if document.attempt]
+    named = models.FieldCondition(key="attempt", match=models.MatchAny(any=attempts))
+    unnamed = [document.name.document for document in documents if not document.attempt]
+    if not unnamed:
+        return named
+    # Stored before passages had an attempt, when a document had one revision.
+    old = models.Filter(
+        must=[
+            models.FieldCondition(key="document", match=models.MatchAny(any=unnamed)),
+            models.IsEmptyCondition(is_empty=models.PayloadField(key="attempt")),
+        ]
+    )
+    return models.Filter(should=[named, old])
+
+
+def _stored(record: models.Record) -> StoredVectors:
+    vectors = cast("dict[str, Any]", record.vector)
+    payload = record.payload or {}
+    sparse = vectors[SPARSE]
+    return StoredVectors(
+        title=payload["title"],
+        text=payload["text"],
+        dense=np.asarray(vectors[DENSE], np.float32),
+        sparse=Sparse(indices=np.asarray(sparse.indices, np.uint32), values=np.asarray(sparse.values, np.float32)),
+    )
 
 
 def _collection_is(name: CollectionName) -> list[models.FieldCondition]:

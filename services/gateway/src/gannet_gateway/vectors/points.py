@@ -16,8 +16,8 @@ SPARSE = "bm25"
 GENERATION_NEVER = 2**53 - 1
 FIRST_GENERATION = 1
 
-KEYWORD_FIELDS = ("tenant", "collection", "document")
-INTEGER_FIELDS = ("revision", "gen_from", "gen_to")
+KEYWORD_FIELDS = ("tenant", "collection", "document", "attempt")
+INTEGER_FIELDS = ("gen_from", "gen_to")
 
 # Any fixed value will do; this one was drawn once.
 _NAMESPACE = uuid.UUID("6f1a3f0e-5f63-4d36-9d3c-2c1e0d3f5b7a")
@@ -33,10 +33,14 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PassagePoint:
-    """A passage with its vectors, ready to be stored. `dense` is f32[dim]."""
+    """A passage with its vectors, ready to be staged: no reader sees it before it is stamped. `dense` is f32[dim].
+
+    `attempt` is that of the claim it is written under. What a dead attempt left behind, or sends late, never mixes with the next one's.
+    """
 
     document: DocumentName
     revision: int
+    attempt: str
     ordinal: int
     text: str
     start_byte: int
@@ -48,8 +52,8 @@ class PassagePoint:
 
     @property
     def id(self) -> str:
-        """UUIDv5 over collection, document, revision and ordinal: writing again replaces, never doubles."""
-        key = "\x1f".join((str(self.document.parent), self.document.document, str(self.revision), str(self.ordinal)))
+        """UUIDv5 over collection, document, attempt and ordinal: writing again replaces, never doubles."""
+        key = "\x1f".join((str(self.document.parent), self.document.document, self.attempt, str(self.ordinal)))
         return str(uuid.uuid5(_NAMESPACE, key))
 
     def payload(self) -> dict[str, Any]:
@@ -59,8 +63,9 @@ class PassagePoint:
             "collection": self.document.collection,
             "document": self.document.document,
             "revision": self.revision,
+            "attempt": self.attempt,
             "ordinal": self.ordinal,
-            "gen_from": FIRST_GENERATION,
+            "gen_from": GENERATION_NEVER,
             "gen_to": GENERATION_NEVER,
             "text": self.text,
             "start_byte": self.start_byte,
@@ -68,6 +73,16 @@ class PassagePoint:
             "title": self.title,
             "metadata": self.metadata,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVectors:
+    """The vectors of a stored passage and the two texts that they were made of. `dense` is f32[dim]."""
+
+    title: str
+    text: str
+    dense: NDArray[np.float32]
+    sparse: Sparse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ class Collection(_message.Message):
     DOCUMENT_COUNT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    FLOOR_GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}". Output only."""
     chunk_size: _builtins.int
@@ -57,6 +58,8 @@ class Collection(_message.Message):
     """document_count is the number of documents. Output only."""
     generation: _builtins.int
     """generation is the state that searches see, from 1. Output only."""
+    floor_generation: _builtins.int
+    """floor_generation is the oldest state that may still be read; what is older is NOT_FOUND, reason GENERATION_GONE. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was made. Output only."""
@@ -74,10 +77,11 @@ class Collection(_message.Message):
         document_count: _builtins.int = ...,
         generation: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        floor_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "generation", b"generation", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "floor_generation", b"floor_generation", "generation", b"generation", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chunk_overlap: _TypeAlias = _typing.Literal["chunk_overlap"]  # noqa: Y015
     _WhichOneofArgType__chunk_overlap: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap"]  # noqa: Y015

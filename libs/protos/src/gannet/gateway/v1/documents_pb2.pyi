@@ -188,7 +188,9 @@ class UploadDocumentsResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """error: nothing of this document was stored, and what was stored before is unchanged. Final."""
+        """error: nothing of this document was stored, and what was stored before is unchanged; with the reason PUBLISH_PENDING it is
+        stored, and shown when the server's stores answer again. Final.
+        """
 
     @_builtins.property
     def draining(self) -> Global___DocumentDraining:
@@ -242,6 +244,7 @@ class DocumentIndexed(_message.Message):
     CHUNK_COUNT_FIELD_NUMBER: _builtins.int
     UNCHANGED_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """revision is the document's version, from 1."""
     chunk_count: _builtins.int
@@ -250,6 +253,8 @@ class DocumentIndexed(_message.Message):
     """unchanged says that the same content, title and metadata were stored already and nothing was done."""
     name: _builtins.str
     """name is the document's resource name."""
+    generation: _builtins.int
+    """generation is the collection's first that shows this revision: a read at it, or later, sees the document."""
     def __init__(
         self,
         *,
@@ -257,10 +262,11 @@ class DocumentIndexed(_message.Message):
         chunk_count: _builtins.int = ...,
         unchanged: _builtins.bool = ...,
         name: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "name", b"name", "revision", b"revision", "unchanged", b"unchanged"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "generation", b"generation", "name", b"name", "revision", b"revision", "unchanged", b"unchanged"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,6 +311,8 @@ class Document(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     TEXT_START_BYTE_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    END_GENERATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}/documents/{document}"."""
     revision: _builtins.int
@@ -327,6 +335,10 @@ class Document(_message.Message):
     """
     text_start_byte: _builtins.int
     """text_start_byte is where text begins in the document's text."""
+    generation: _builtins.int
+    """generation is the collection's first that shows this revision."""
+    end_generation: _builtins.int
+    """end_generation is the collection's first that does not show this revision any more; 0 while it is the live one."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """metadata is the given one."""
@@ -355,10 +367,12 @@ class Document(_message.Message):
         etag: _builtins.str = ...,
         text: _builtins.bytes = ...,
         text_start_byte: _builtins.int = ...,
+        generation: _builtins.int = ...,
+        end_generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "etag", b"etag", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "end_generation", b"end_generation", "etag", b"etag", "generation", b"generation", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -491,3 +505,133 @@ class DeleteDocumentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDocumentRequest: _TypeAlias = DeleteDocumentRequest  # noqa: Y015
+
+@_typing.final
+class PurgeDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
+    @_builtins.property
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """document_ids are the documents to erase, 1 to 100."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_ids", b"document_ids", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeDocumentsRequest: _TypeAlias = PurgeDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class PurgeDocumentsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGED_DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purged_document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """purged_document_ids are those of the request of which there was something to erase."""
+
+    def __init__(
+        self,
+        *,
+        purged_document_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purged_document_ids", b"purged_document_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeDocumentsResponse: _TypeAlias = PurgeDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class ListDocumentRevisionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the document's resource name; "-" stands for the tenant of the credentials."""
+    page_size: _builtins.int
+    """page_size is the most revisions wanted, 0 to 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """page_token continues a list; one that this server did not give is INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentRevisionsRequest: _TypeAlias = ListDocumentRevisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDocumentRevisionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at its end."""
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Document]:
+        """revisions are newest first, without text."""
+
+    def __init__(
+        self,
+        *,
+        revisions: _abc.Iterable[Global___Document] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "revisions", b"revisions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDocumentRevisionsResponse: _TypeAlias = ListDocumentRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class RollbackDocumentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the document's resource name; "-" stands for the tenant of the credentials."""
+    revision: _builtins.int
+    """revision is the one to publish again, from 1."""
+    etag: _builtins.str
+    """etag, if not empty, must be the document's, or the call is ABORTED."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RollbackDocumentRequest: _TypeAlias = RollbackDocumentRequest  # noqa: Y015

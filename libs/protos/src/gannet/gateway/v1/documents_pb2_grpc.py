@@ -56,6 +56,21 @@ class DocumentServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.DeleteDocumentRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.PurgeDocuments = channel.unary_unary(
+                '/gannet.gateway.v1.DocumentService/PurgeDocuments',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsResponse.FromString,
+                _registered_method=True)
+        self.ListDocumentRevisions = channel.unary_unary(
+                '/gannet.gateway.v1.DocumentService/ListDocumentRevisions',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsResponse.FromString,
+                _registered_method=True)
+        self.RollbackDocument = channel.unary_unary(
+                '/gannet.gateway.v1.DocumentService/RollbackDocument',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.FromString,
+                _registered_method=True)
 
 
 class DocumentServiceServicer:
@@ -87,7 +102,31 @@ class DocumentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDocument(self, request, context):
-        """DeleteDocument removes a document, its passages and its text. NOT_FOUND if there is none.
+        """DeleteDocument removes a document from the next generation on. NOT_FOUND if there is none. Reads of earlier generations see it, and
+        RollbackDocument brings it back, for as long as the server keeps them; then its passages, texts and revisions are deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeDocuments(self, request, context):
+        """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
+        that was cached before is used again. Documents that are not there are no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDocumentRevisions(self, request, context):
+        """ListDocumentRevisions returns the kept revisions of a document, newest first. NOT_FOUND if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackDocument(self, request, context):
+        """RollbackDocument publishes an earlier revision's text, title and metadata as a new revision and returns it; the live revision is
+        returned as it is. NOT_FOUND if the server has no such revision or does not keep its text any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,6 +154,21 @@ def add_DocumentServiceServicer_to_server(servicer, server):
                     servicer.DeleteDocument,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.DeleteDocumentRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'PurgeDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeDocuments,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsResponse.SerializeToString,
+            ),
+            'ListDocumentRevisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDocumentRevisions,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsResponse.SerializeToString,
+            ),
+            'RollbackDocument': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackDocument,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +280,87 @@ class DocumentService:
             '/gannet.gateway.v1.DocumentService/DeleteDocument',
             gannet_dot_gateway_dot_v1_dot_documents__pb2.DeleteDocumentRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.DocumentService/PurgeDocuments',
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.PurgeDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDocumentRevisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.DocumentService/ListDocumentRevisions',
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.ListDocumentRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackDocument(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.DocumentService/RollbackDocument',
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.FromString,
             options,
             channel_credentials,
             insecure,

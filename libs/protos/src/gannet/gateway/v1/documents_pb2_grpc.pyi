@@ -28,7 +28,19 @@ class DocumentServiceStub:
     ListDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentsRequest, _documents_pb2.ListDocumentsResponse]
     """ListDocuments returns a collection's documents in the order of their ids."""
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_documents_pb2.DeleteDocumentRequest, _empty_pb2.Empty]
-    """DeleteDocument removes a document, its passages and its text. NOT_FOUND if there is none."""
+    """DeleteDocument removes a document from the next generation on. NOT_FOUND if there is none. Reads of earlier generations see it, and
+    RollbackDocument brings it back, for as long as the server keeps them; then its passages, texts and revisions are deleted.
+    """
+    PurgeDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.PurgeDocumentsRequest, _documents_pb2.PurgeDocumentsResponse]
+    """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
+    that was cached before is used again. Documents that are not there are no error.
+    """
+    ListDocumentRevisions: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentRevisionsRequest, _documents_pb2.ListDocumentRevisionsResponse]
+    """ListDocumentRevisions returns the kept revisions of a document, newest first. NOT_FOUND if there is none."""
+    RollbackDocument: _aio.UnaryUnaryMultiCallable[_documents_pb2.RollbackDocumentRequest, _documents_pb2.Document]
+    """RollbackDocument publishes an earlier revision's text, title and metadata as a new revision and returns it; the live revision is
+    returned as it is. NOT_FOUND if the server has no such revision or does not keep its text any more.
+    """
 
 class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
     """DocumentService stores documents and keeps them searchable. Same credentials as SearchService."""
@@ -67,6 +79,36 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _documents_pb2.DeleteDocumentRequest,
         context: _aio.ServicerContext[_documents_pb2.DeleteDocumentRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """DeleteDocument removes a document, its passages and its text. NOT_FOUND if there is none."""
+        """DeleteDocument removes a document from the next generation on. NOT_FOUND if there is none. Reads of earlier generations see it, and
+        RollbackDocument brings it back, for as long as the server keeps them; then its passages, texts and revisions are deleted.
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeDocuments(
+        self,
+        request: _documents_pb2.PurgeDocumentsRequest,
+        context: _aio.ServicerContext[_documents_pb2.PurgeDocumentsRequest, _abc.Awaitable[_documents_pb2.PurgeDocumentsResponse]],
+    ) -> _abc.Awaitable[_documents_pb2.PurgeDocumentsResponse]:
+        """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
+        that was cached before is used again. Documents that are not there are no error.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDocumentRevisions(
+        self,
+        request: _documents_pb2.ListDocumentRevisionsRequest,
+        context: _aio.ServicerContext[_documents_pb2.ListDocumentRevisionsRequest, _abc.Awaitable[_documents_pb2.ListDocumentRevisionsResponse]],
+    ) -> _abc.Awaitable[_documents_pb2.ListDocumentRevisionsResponse]:
+        """ListDocumentRevisions returns the kept revisions of a document, newest first. NOT_FOUND if there is none."""
+
+    @_abc_1.abstractmethod
+    def RollbackDocument(
+        self,
+        request: _documents_pb2.RollbackDocumentRequest,
+        context: _aio.ServicerContext[_documents_pb2.RollbackDocumentRequest, _abc.Awaitable[_documents_pb2.Document]],
+    ) -> _abc.Awaitable[_documents_pb2.Document]:
+        """RollbackDocument publishes an earlier revision's text, title and metadata as a new revision and returns it; the live revision is
+        returned as it is. NOT_FOUND if the server has no such revision or does not keep its text any more.
+        """
 
 def add_DocumentServiceServicer_to_server(servicer: DocumentServiceServicer, server: _aio.Server) -> None: ...

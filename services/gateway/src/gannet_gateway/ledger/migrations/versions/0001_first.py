@@ -9,18 +9,22 @@ branch_labels = None
 depends_on = None
 
 
+def _id(length: int) -> sa.String:
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
+
+
 def upgrade() -> None:
     """Apply."""
     op.create_table(
         "tenants",
-        sa.Column("id", sa.String(63), nullable=False),
+        sa.Column("id", _id(63), nullable=False),
         sa.Column("created_at_s", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_tenants"),
     )
     op.create_table(
         "api_keys",
         sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("tenant", sa.String(63), nullable=False),
+        sa.Column("tenant", _id(63), nullable=False),
         sa.Column("label", sa.String(200), nullable=False),
         sa.Column("created_at_s", sa.Float, nullable=False),
         sa.Column("revoked_at_s", sa.Float),
@@ -29,8 +33,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "collections",
-        sa.Column("tenant", sa.String(63), nullable=False),
-        sa.Column("id", sa.String(63), nullable=False),
+        sa.Column("tenant", _id(63), nullable=False),
+        sa.Column("id", _id(63), nullable=False),
         sa.Column("chunk_size", sa.Integer, nullable=False),
         sa.Column("chunk_overlap", sa.Integer, nullable=False),
         sa.Column("language", sa.String(8), nullable=False),
@@ -38,7 +42,7 @@ def upgrade() -> None:
         sa.Column("embedding_model", sa.String(200), nullable=False),
         sa.Column("embedding_model_digest", sa.String(64), nullable=False),
         sa.Column("dim", sa.Integer, nullable=False),
-        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("generation", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), nullable=False),
         sa.Column("created_at_s", sa.Float, nullable=False),
         sa.Column("deleting", sa.Boolean, nullable=False),
         sa.PrimaryKeyConstraint("tenant", "id", name="pk_collections"),
@@ -46,9 +50,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "documents",
-        sa.Column("tenant", sa.String(63), nullable=False),
-        sa.Column("collection", sa.String(63), nullable=False),
-        sa.Column("id", sa.String(512), nullable=False),
+        sa.Column("tenant", _id(63), nullable=False),
+        sa.Column("collection", _id(63), nullable=False),
+        sa.Column("id", _id(512), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("title", sa.String(1024), nullable=False),
         sa.Column("mime_type", sa.String(100), nullable=False),
@@ -66,9 +70,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "intents",
-        sa.Column("tenant", sa.String(63), nullable=False),
-        sa.Column("collection", sa.String(63), nullable=False),
-        sa.Column("document", sa.String(512), nullable=False),
+        sa.Column("tenant", _id(63), nullable=False),
+        sa.Column("collection", _id(63), nullable=False),
+        sa.Column("document", _id(512), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("started_at_s", sa.Float, nullable=False),
         sa.PrimaryKeyConstraint("tenant", "collection", "document", name="pk_intents"),

@@ -1,0 +1,45 @@
+"""Puts the parts that store documents together."""
+
+from typing import NamedTuple
+
+from gannet_gateway.blobs import Blobs
+from gannet_gateway.clients import Embedder
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.documents.ingest import Ingester, Stores
+from gannet_gateway.documents.passages import Passages
+from gannet_gateway.documents.publisher import Publisher
+from gannet_gateway.documents.upkeep import Collector, Upkeep
+from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.journal import Journal
+from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.ledger.retention import Retention
+from gannet_gateway.vectors.index import Index
+
+
+class Ingestion(NamedTuple):
+    """What the gateway needs of it."""
+
+    ingester: Ingester
+    publisher: Publisher
+    upkeep: Upkeep
+
+
+def build(
+    config: GatewayConfig, database: Database, *, ledger: Ledger, blobs: Blobs, index: Index, embedder: Embedder
+) -> Ingestion:
+    """Ingester, publisher and upkeep over one set of stores."""
+    stores = Stores(ledger=ledger, journal=Journal(database, lease_s=config.lease_s), blobs=blobs, index=index)
+    publisher = Publisher(
+        stores.journal, index, interval_s=config.publish_interval_ms / 1000, documents_max=config.publish_documents_max
+    )
+    passages = Passages(embedder, index, timeout_s=config.ingest_timeout_s)
+    ingester = Ingester(stores, passages, publisher, timeout_s=config.ingest_timeout_s)
+    collector = Collector(
+        stores,
+        Retention(database),
+        retention_s=config.snapshot_retention_s,
+        delay_s=config.collect_delay_s,
+        kept=config.revisions_kept,
+    )
+    upkeep = Upkeep(stores, ingester, publisher, collector, lease_s=config.lease_s, alone=not database.shared)
+    return Ingestion(ingester, publisher, upkeep)
