@@ -101,7 +101,8 @@ IMPORT_RULES = (
     _import(
         "kernels import nothing of ours", "libs/kernels/src/gannet_kernels/bm25.py", "import gannet_service.errors"
     ),
-    _import("inference knows no gRPC", "libs/inference/src/gannet_inference/sparse.py", "import grpc"),
+    _import("inference knows no gRPC", "libs/inference/src/gannet_inference/tokens.py", "import grpc"),
+    _import("text analysis knows no transport", "libs/lexical/src/gannet_lexical/sparse.py", "import grpc"),
     _import("the service base knows no Numba", f"{SERVICE}/metrics.py", "import numba"),
     _import("the service base knows no ONNX", f"{SERVICE}/metrics.py", "import onnxruntime"),
     _import(
@@ -110,7 +111,7 @@ IMPORT_RULES = (
         "import gannet_reranker.ranking",
     ),
     _import("the gateway runs no model", f"{GATEWAY}/search/search.py", "import onnxruntime"),
-    _import("the gateway knows no inference", f"{GATEWAY}/search/search.py", "import gannet_inference.sparse"),
+    _import("the gateway knows no inference", f"{GATEWAY}/search/search.py", "import gannet_inference.tokens"),
     _import("the embedded Qdrant knows no kernels", "libs/edge/src/gannet_edge/store.py", "import gannet_kernels.bm25"),
     _import(
         "the client needs the stubs alone", "libs/client/src/gannet_client/wire.py", "import gannet_service.errors"

@@ -7,7 +7,7 @@ import pytest
 from gannet.common.v1 import vectors_pb2
 from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
-from gannet_inference.sparse import Bm25Encoder
+from gannet_lexical.sparse import Bm25Encoder
 from gannet_service.errors import DeadlineTooShort, InvalidInput, NotFound, from_rpc_error, from_status
 
 TEXTS = [

@@ -16,8 +16,8 @@ from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import ModelError
 from gannet_inference.manifest import load_manifest
 from gannet_inference.session import cores_available
-from gannet_inference.sparse import LANGUAGES
 from gannet_inference.store import ensure_built
+from gannet_lexical.sparse import LANGUAGES
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health
