@@ -14,9 +14,10 @@ from gannet.gateway.v1.search_pb2 import SearchOptions
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.search import wire
 from gannet_gateway.search.query import Degradation, Mode, Options, Passage, Query, Rerank
-from gannet_gateway.search.search import Searcher
+from gannet_gateway.search.search import Searcher, _share_s
 from gannet_gateway.vectors.points import Candidate, Sparse
 from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot
+from gannet_lexical.sparse import term_id
 from gannet_service import call, errors
 from gannet_service.errors import InvalidInput
 
@@ -112,12 +113,19 @@ def test_query_rerank_depth_covers_top_k(top_k: int, rerank: bool | None, depth:
 
 
 class Embedder:
-    """Gives the vectors that were asked for."""
+    """Gives the dense vector, or raises; asked for nothing else."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked = 0
 
     async def query(self, _text: str, *, language: str, dense: bool, sparse: bool) -> tuple[Any, Any]:
-        """Both, one or the other."""
-        assert language == "en"
-        return (DENSE if dense else None), (SPARSE if sparse else None)
+        """The words are the gateway's own work."""
+        assert (language, dense, sparse) == ("en", True, False)
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return DENSE, None
 
 
 class Reranker:
@@ -148,11 +156,13 @@ class Found:
         return self.candidates[: asked["limit"]]
 
 
-async def search(reranker: Any, options: Options, count: int = 30) -> tuple[Any, Found]:
+async def search(
+    reranker: Any, options: Options, count: int = 30, embedder: Any = None, text: str = "q"
+) -> tuple[Any, Found]:
     """One search and the retriever that it asked."""
     found = Found(count)
-    query = Query.of("q", options, RECORD, CONFIG, top_k_default=10)
-    return await Searcher(Embedder(), found, reranker, CONFIG).search(RECORD, query), found
+    query = Query.of(text, options, RECORD, CONFIG, top_k_default=10)
+    return await Searcher(embedder or Embedder(), found, reranker, CONFIG).search(RECORD, query), found
 
 
 async def test_search_reranked_orders_by_both_stages():
@@ -202,6 +212,77 @@ async def test_search_leaves_the_reranker_its_share_of_the_time():
     call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + 4))
     await search(reranker, Options(top_k=3))
     assert 0 < reranker.timeout_s <= 4 * CONFIG.rerank_budget
+
+
+async def test_search_in_sparse_mode_asks_no_embedder():
+    """Words need no model."""
+    embedder = Embedder()
+    result, found = await search(Reranker([0.0] * 20), Options(mode=Mode.SPARSE), embedder=embedder)
+    assert (embedder.asked, result.mode, result.degraded) == (0, Mode.SPARSE, ())
+    assert found.asked["sparse"].indices.tolist() == [term_id("q")]
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (errors.DependencyUnavailable("down"), "UNAVAILABLE"),
+        (errors.Overloaded("full"), "RESOURCE_EXHAUSTED"),
+        (errors.DeadlineTooShort("slow"), "DEADLINE"),
+        (errors.InternalError("bug"), "INTERNAL"),
+    ],
+)
+async def test_search_without_its_embedder_goes_on_by_words(error: Exception, reason: str):
+    """Hybrid becomes BM25, named as such; reranking still happens."""
+    result, found = await search(Reranker([0.0] * 20), Options(top_k=3), embedder=Embedder(error))
+    assert result.degraded == (Degradation(stage="embed", reason=reason),)
+    assert (found.asked["dense"], result.mode, len(result.passages)) == (None, Mode.SPARSE, 3)
+    assert all(passage.rerank is not None for passage in result.passages)
+
+
+@pytest.mark.parametrize("options, text", [(Options(mode=Mode.DENSE), "q"), (Options(), "the of")])
+async def test_search_that_only_the_embedder_could_serve_fails_with_it(options: Options, text: str):
+    """An empty list would pretend that nothing matches."""
+    with pytest.raises(errors.DependencyUnavailable, match="down"):
+        await search(Reranker([]), options, embedder=Embedder(errors.DependencyUnavailable("down")), text=text)
+
+
+async def test_search_past_its_deadline_in_the_embedder_is_no_degradation():
+    """As with the reranker: there is nobody left to tell."""
+    call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + 0.01))
+
+    class Slow(Embedder):
+        async def query(self, *_arguments: Any, **_options: Any) -> Any:
+            time.sleep(0.02)  # noqa: ASYNC251 - the deadline passes while nothing else runs
+            raise errors.DependencyUnavailable("slow")
+
+    with pytest.raises(errors.DeadlineTooShort):
+        await search(Reranker([]), Options(), embedder=Slow())
+
+
+async def test_search_hung_stages_get_their_share_of_the_deadline_and_no_more():
+    """An embedder that hangs costs a degradation, a vector store that hangs is UNAVAILABLE before the caller gives up."""
+
+    class Hung:
+        async def hang(self, *_arguments: Any, **_options: Any) -> Any:
+            await asyncio.Event().wait()
+
+        query = search = hang
+
+    config = GatewayConfig(embed_timeout_s=0.01, search_timeout_s=0.01)
+    query = Query.of("q", Options(rerank=False), RECORD, config, top_k_default=10)
+    result = await Searcher(Hung(), Found(3), Reranker([]), config).search(RECORD, query)
+    assert result.degraded == (Degradation(stage="embed", reason="DEADLINE"),)
+    with pytest.raises(errors.DependencyUnavailable, match=r"vector store: no answer within 0\.01 s") as caught:
+        await Searcher(Embedder(), Hung(), Reranker([]), config).search(RECORD, query)
+    assert caught.value.reason == "STAGE_TIMEOUT"
+
+
+@pytest.mark.parametrize("left_s, limit_s, share, expected", [(10, 60, 0.4, 4), (10, 1, 0.4, 1), (None, 5, 0.4, 5)])
+def test_share_of_a_stage(left_s: float | None, limit_s: float, share: float, expected: float):
+    """A share of what is left of the caller's deadline, bounded by the stage's own limit."""
+    deadline = None if left_s is None else time.monotonic() + left_s
+    call.set_current(call.Call(method="m", request_id="r", deadline=deadline))
+    assert _share_s(limit_s, share) == pytest.approx(expected, rel=0.01)
 
 
 async def test_search_without_rerank_or_results_asks_no_reranker():

@@ -68,6 +68,15 @@ class GatewayConfig(ServiceConfig):
     rerank_weight: float = Field(
         0.3, gt=0, le=100, description="Weight of the reranker's z-score beside the first stage's, likewise."
     )
+    embed_budget: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Share of the time left that the embedder may take before a hybrid search goes on by BM25 alone.",
+    )
+    search_budget: float = Field(
+        0.8, gt=0, le=1, description="Share of the time left that the vector store may take before it counts as down."
+    )
     rerank_budget: float = Field(
         0.5, gt=0, le=1, description="Share of the time left that the reranker may take before it is skipped."
     )

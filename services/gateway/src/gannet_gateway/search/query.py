@@ -95,7 +95,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:
-    """A stage that was skipped, and why."""
+    """A stage that was skipped ("embed": found by BM25 alone; "rerank": the first stage's order), and why."""
 
     stage: str
     reason: str
@@ -113,7 +113,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Passages by falling `final`, all of one generation."""
+    """Passages by falling `final`, all of one generation. `mode` is how they were found, which a skipped stage may have changed."""
 
     mode: Mode
     passages: tuple[Passage, ...]

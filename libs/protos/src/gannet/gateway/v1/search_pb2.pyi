@@ -350,7 +350,9 @@ class Degradation(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """stage is "rerank" (the first stage's order was kept)."""
+    """stage is "embed" (HYBRID only: found by BM25 alone, scores.sparse instead of scores.fused) or "rerank" (the first stage's order was
+    kept).
+    """
     reason: _builtins.str
     """reason is an UPPER_SNAKE_CASE code such as UNAVAILABLE or DEADLINE."""
     def __init__(
