@@ -57,6 +57,7 @@ class GatewayConfig(ServiceConfig):
     ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
 
     query_bytes_max: int = Field(8192, ge=64, le=1 << 20, description="Longest query, bytes of UTF-8.")
+    filter_bytes_max: int = Field(2048, ge=64, le=1 << 16, description="Longest metadata filter, bytes of UTF-8.")
     top_k_max: int = Field(1000, ge=1, le=10_000, description="Most passages that a search returns.")
     rrf_k: int = Field(60, ge=1, le=1000, description="Reciprocal rank fusion's k, for searches that do not say.")
     dense_weight: float = Field(1.0, gt=0, le=100, description="Weight of the dense ranking in the fusion, likewise.")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gannet_gateway.names import CollectionName, DocumentName
+from gannet_gateway.vectors.points import FIRST_GENERATION
+from gannet_service.errors import InvalidInput, NotFound
 
 # Values of a document's metadata: what a payload filter can match on.
 MetadataValue = str | float | bool | list[str]
@@ -27,6 +29,20 @@ class Collection:
     generation: int
     created_at_s: float
     document_count: int = 0
+
+    def as_of(self, generation: int, field: str) -> int:
+        """`generation`, if it may be read.
+
+        Raises:
+            NotFound: reason GENERATION_GONE; its passages may have been collected.
+            InvalidInput: it is not there yet.
+        """
+        if generation > self.generation:
+            raise InvalidInput(f"{field}: generation {generation}; {self.name} is at {self.generation}", field=field)
+        if generation < FIRST_GENERATION:
+            problem = f"{field}: generation {generation} of {self.name} is gone; the oldest kept is {FIRST_GENERATION}"
+            raise NotFound(problem, field=field, reason="GENERATION_GONE")
+        return generation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

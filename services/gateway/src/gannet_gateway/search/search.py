@@ -3,8 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Coroutine
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,22 @@ from numpy.typing import NDArray
 from gannet_gateway.clients import Embedder, Reranker
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
-from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Rerank, Result, Timings
+from gannet_gateway.search.feedback import moved_dense, moved_sparse
+from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
+from gannet_gateway.search.ranking import Ranked, at_most_of_a_document, diversified, reranked, unranked
 from gannet_gateway.search.terms import QueryTerms
-from gannet_gateway.vectors.points import Candidate, Sparse, qdrant_collection
-from gannet_gateway.vectors.retriever import Retriever, Snapshot
-from gannet_kernels.fusion import fuse_z_scores
+from gannet_gateway.vectors.lists import Found
+from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse, qdrant_collection
+from gannet_gateway.vectors.retriever import Retriever, Wanted
+from gannet_gateway.vectors.visible import Snapshot
 from gannet_service import call
 from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, GannetError, InternalError, InvalidInput
 
+# How deep a search looks for passages of other documents, and how fast it goes there.
+GROUPED_DEPTH_MAX = 1000
+GROUPED_DEPTH_FACTOR = 4
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -49,19 +58,28 @@ class Searcher:
         started = time.perf_counter()
         vectors = await self._vectors(collection, query)
         embedded = time.perf_counter()
-        candidates = await self._candidates(collection, query, vectors)
+        snapshot = Snapshot(
+            collection=collection.name,
+            generation=collection.generation,
+            qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
+        )
+        found = await self._found(snapshot, query, vectors)
         retrieved = time.perf_counter()
-        ranking = await self._rank(query, candidates)
+        ranked, skipped = await self._ranked(query, found)
+        reranked = time.perf_counter()
+        end = query.offset + query.top_k
+        passages = await self._passages(snapshot, query, ranked[query.offset : end])
         ended = time.perf_counter()
         return Result(
             mode=vectors.mode,
-            passages=ranking.passages[: query.top_k],
+            passages=passages,
+            is_last=end >= min(len(ranked), query.depth),
             generation=collection.generation,
-            degraded=vectors.degraded + ranking.degraded,
+            degraded=vectors.degraded + skipped,
             timings=Timings(
                 embed_us=_us(embedded - started),
-                search_us=_us(retrieved - embedded),
-                rerank_us=_us(ended - retrieved) if query.rerank else 0,
+                search_us=_us(retrieved - embedded + ended - reranked),
+                rerank_us=_us(reranked - retrieved) if query.rerank else 0,
                 total_us=_us(ended - started),
             ),
         )
@@ -81,33 +99,71 @@ class Searcher:
             return _Vectors(None, sparse, (_skipped("embed", error),))
         return _Vectors(dense, sparse, ())
 
-    async def _candidates(self, collection: Collection, query: Query, vectors: "_Vectors") -> list[Candidate]:
-        snapshot = Snapshot(
-            collection=collection.name,
-            generation=collection.generation,
-            qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
-        )
-        limit_s = _share_s(self._config.search_timeout_s, self._config.search_budget)
-        finding = self._retriever.search(
-            snapshot,
+    async def _found(self, snapshot: Snapshot, query: Query, vectors: "_Vectors") -> list[Found]:
+        """The first stage's candidates, at most so many of a document as the caller wants."""
+        if query.feedback is not None:
+            wanted = replace(self._wanted(query, vectors, query.feedback.passages), vectors=(DENSE, SPARSE))
+            best = await self._ask_store(self._retriever.search, snapshot, wanted)
+            vectors = vectors.moved(best, query.feedback.weight)
+        limit = query.candidates
+        while True:
+            found = await self._ask_store(self._retriever.search, snapshot, self._wanted(query, vectors, limit))
+            if query.max_per_document is None:
+                return found
+            kept = at_most_of_a_document(found, query.max_per_document)
+            # Few documents can fill the list: look deeper, up to a bound, until there are enough others.
+            if len(kept) >= query.candidates or len(found) < limit or limit >= GROUPED_DEPTH_MAX:
+                return kept[: query.candidates]
+            limit = min(GROUPED_DEPTH_MAX, limit * GROUPED_DEPTH_FACTOR)
+
+    def _wanted(self, query: Query, vectors: "_Vectors", limit: int) -> Wanted:
+        return Wanted(
             dense=vectors.dense,
             sparse=vectors.sparse,
             fusion=query.fusion,
-            limit=query.rerank.depth if query.rerank else query.top_k,
+            limit=limit,
+            narrowed=query.narrowed,
+            dense_score_min=query.dense_score_min,
+            exact=query.exact,
+            explain=query.explain,
+            vectors=() if query.diversity_balance is None else (DENSE,),
         )
-        return await _within(limit_s, finding, "vector store")
 
-    async def _rank(self, query: Query, candidates: list[Candidate]) -> "_Ranking":
-        unranked = tuple(Passage(candidate=candidate, final=candidate.score) for candidate in candidates)
-        if query.rerank is None or not candidates:
-            return _Ranking(unranked, ())
-        try:
-            timeout_s = _share_s(self._config.rerank_timeout_s, self._config.rerank_budget)
-            texts = [candidate.text for candidate in candidates]
-            logits = await self._reranker.scores(query.text, texts, timeout_s=timeout_s)
-        except GannetError as error:
-            return _Ranking(unranked, (_skipped("rerank", error),))
-        return _Ranking(_fused(query.rerank, candidates, logits), ())
+    async def _ranked(self, query: Query, found: list[Found]) -> tuple[list[Ranked], tuple[Degradation, ...]]:
+        """Candidates in their final order; a reranker that is down or late is skipped."""
+        ranked, skipped = unranked(found), ()
+        if query.rerank is not None and found:
+            try:
+                timeout_s = _share_s(self._config.rerank_timeout_s, self._config.rerank_budget)
+                texts = [one.candidate.text for one in found]
+                logits = await self._reranker.scores(query.text, texts, timeout_s=timeout_s)
+                ranked = reranked(found, logits, query.rerank.weight)
+            except GannetError as error:
+                skipped = (_skipped("rerank", error),)
+        if query.diversity_balance is not None:
+            ranked = diversified(ranked, query.depth, query.diversity_balance)
+        return ranked[: query.depth], skipped
+
+    async def _passages(self, snapshot: Snapshot, query: Query, ranked: list[Ranked]) -> tuple[Passage, ...]:
+        candidates = [one.found.candidate for one in ranked]
+        neighbours: list[tuple[Candidate, ...]] = [()] * len(ranked)
+        if query.neighbours and ranked:
+            neighbours = await self._ask_store(self._retriever.neighbours, snapshot, candidates, query.neighbours)
+        return tuple(
+            Passage(
+                candidate=one.found.candidate,
+                final=one.final,
+                rerank=one.rerank,
+                dense=one.found.dense,
+                sparse=one.found.sparse,
+                neighbours=around,
+            )
+            for one, around in zip(ranked, neighbours, strict=True)
+        )
+
+    async def _ask_store(self, request: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        limit_s = _share_s(self._config.search_timeout_s, self._config.search_budget)
+        return await _within(limit_s, request(*args, **kwargs), "vector store")
 
 
 class _Vectors(NamedTuple):
@@ -122,22 +178,12 @@ class _Vectors(NamedTuple):
             return Mode.SPARSE
         return Mode.HYBRID if self.sparse is not None and len(self.sparse.indices) else Mode.DENSE
 
-
-class _Ranking(NamedTuple):
-    passages: tuple[Passage, ...]
-    degraded: tuple[Degradation, ...]
-
-
-def _fused(
-    rerank: Rerank, candidates: list[Candidate], logits: np.ndarray[tuple[int], np.dtype[np.float32]]
-) -> tuple[Passage, ...]:
-    """Order by z(first stage) + weight · z(logits); ties keep the first stage's order."""
-    first = np.array([candidate.score for candidate in candidates], np.float64)
-    final = fuse_z_scores(first, logits.astype(np.float64), rerank.weight)
-    order = np.argsort(-final, kind="stable")
-    return tuple(
-        Passage(candidate=candidates[place], final=float(final[place]), rerank=float(logits[place])) for place in order
-    )
+    def moved(self, best: Sequence[Found], weight: float) -> "_Vectors":
+        """Moved towards the passages `best`."""
+        return self._replace(
+            dense=None if self.dense is None else moved_dense(self.dense, best, weight),
+            sparse=None if self.sparse is None else moved_sparse(self.sparse, best, weight),
+        )
 
 
 def _share_s(limit_s: float, share: float) -> float:
