@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export GANNET_HOME ?= $(CURDIR)/.gannet
 
-PACKAGES := libs/protos libs/kernels libs/inference libs/service libs/edge libs/client \
+PACKAGES := libs/protos libs/kernels libs/lexical libs/inference libs/service libs/edge libs/client \
             services/embedder services/reranker services/generator services/gateway
 CONFIGS := gannet_gateway.config:GatewayConfig gannet_embedder.config:EmbedderConfig gannet_reranker.config:RerankerConfig \
            gannet_generator.config:GeneratorConfig gannet_edge.config:EdgeConfig

@@ -23,6 +23,10 @@ UPLOADS = "tests/unit/gateway/test_upload.py"
 SEARCH = "tests/unit/gateway/test_search.py"
 SIMILARITY = "tests/unit/kernels/test_similarity.py"
 WARM = "tests/unit/kernels/test_warm.py"
+RETRIEVAL = "tests/unit/gateway/test_retriever.py"
+RANKING = "tests/unit/gateway/test_ranking.py"
+FILTERS = "tests/unit/gateway/test_filter.py"
+LEXICAL = "tests/unit/lexical/test_sparse.py"
 IMPORTS = "tests/contract/test_imports.py"
 
 
@@ -109,7 +113,8 @@ IMPORT_RULES = (
     _import(
         "kernels import nothing of ours", "libs/kernels/src/gannet_kernels/bm25.py", "import gannet_service.errors"
     ),
-    _import("inference knows no gRPC", "libs/inference/src/gannet_inference/sparse.py", "import grpc"),
+    _import("inference knows no gRPC", "libs/inference/src/gannet_inference/tokens.py", "import grpc"),
+    _import("text analysis knows no transport", "libs/lexical/src/gannet_lexical/sparse.py", "import grpc"),
     _import("the service base knows no Numba", f"{SERVICE}/metrics.py", "import numba"),
     _import("the service base knows no ONNX", f"{SERVICE}/metrics.py", "import onnxruntime"),
     _import(
@@ -118,7 +123,7 @@ IMPORT_RULES = (
         "import gannet_reranker.ranking",
     ),
     _import("the gateway runs no model", f"{GATEWAY}/search/search.py", "import onnxruntime"),
-    _import("the gateway knows no inference", f"{GATEWAY}/search/search.py", "import gannet_inference.sparse"),
+    _import("the gateway knows no inference", f"{GATEWAY}/search/search.py", "import gannet_inference.tokens"),
     _import("the embedded Qdrant knows no kernels", "libs/edge/src/gannet_edge/store.py", "import gannet_kernels.bm25"),
     _import(
         "the client needs the stubs alone", "libs/client/src/gannet_client/wire.py", "import gannet_service.errors"
@@ -284,31 +289,37 @@ PUBLISHING = (
 TENANTS = (
     _one(
         "the dense prefetch is filtered by tenant",
-        SEARCH,
+        RETRIEVAL,
         RETRIEVER,
-        "filter=visible, params=params",
-        "filter=None if using == DENSE else visible, params=params",
+        "            filter=stage.filter,\n            params=stage.params,\n            score",
+        "            filter=None if stage.using == DENSE else stage.filter,\n            params=stage.params,\n            score",
     ),
     _one(
         "the BM25 prefetch is filtered by tenant",
-        SEARCH,
+        RETRIEVAL,
         RETRIEVER,
-        "filter=visible, params=params",
-        "filter=None if using == SPARSE else visible, params=params",
+        "            filter=stage.filter,\n            params=stage.params,\n            score",
+        "            filter=None if stage.using == SPARSE else stage.filter,\n            params=stage.params,\n            score",
     ),
-    _one("a search of one stage is filtered", SEARCH, RETRIEVER, "query_filter=visible", "query_filter=None"),
+    _one(
+        "a list of one stage is filtered",
+        RETRIEVAL,
+        RETRIEVER,
+        "        filter=stage.filter,\n        params",
+        "        filter=None,\n        params",
+    ),
     _one(
         "BM25's statistics are the tenant's",
-        SEARCH,
+        RETRIEVAL,
         RETRIEVER,
-        "models.SearchParams(idf=models.IdfCorpusParams(corpus=visible))",
+        "models.SearchParams(idf=models.IdfCorpusParams(corpus=visible(snapshot)))",
         "None",
     ),
     _one(
         "the filter names the tenant",
-        SEARCH,
-        RETRIEVER,
-        '            models.FieldCondition(key="tenant", match=models.MatchValue(value=name.tenant)),\n',
+        RETRIEVAL,
+        f"{GATEWAY}/vectors/visible.py",
+        '        models.FieldCondition(key="tenant", match=models.MatchValue(value=name.tenant)),\n',
         "",
     ),
     _one(
@@ -335,6 +346,26 @@ TENANTS = (
 )
 
 LIMITS = (
+    _one("a filter narrows and never widens", FILTERS, f"{GATEWAY}/vectors/visible.py", "must=conditions)", "should=conditions)"),
+    _one("OR binds tighter than AND", FILTERS, f"{GATEWAY}/search/filter.py", 'self._joined("OR", self._term, Or)', "self._term()"),
+    _one("a page token belongs to one search", RANKING, f"{GATEWAY}/search/wire.py", '/search/{digest}"', '/search"'),
+    _one("pages are cut from one ranking", RANKING, f"{GATEWAY}/search/search.py", "ranked[query.offset : end]", "ranked[:end]"),
+    _one("words need no embedder", SEARCH, f"{GATEWAY}/search/search.py", "if query.mode is Mode.SPARSE:", "if False:"),
+    _one(
+        "an answer by words alone is named as such",
+        SEARCH,
+        f"{GATEWAY}/search/search.py",
+        "degraded=vectors.degraded + skipped",
+        "degraded=skipped",
+    ),
+    _one("a hung stage is given up", SEARCH, f"{GATEWAY}/search/search.py", "asyncio.timeout(limit_s)", "asyncio.timeout(None)"),
+    _one(
+        "a query typed without carons finds the same",
+        LEXICAL,
+        "libs/lexical/src/gannet_lexical/sparse.py",
+        '{ord("đ"): ord("d")}',
+        "{}",
+    ),
     _one("top_k 0 is refused", SEARCH, f"{GATEWAY}/search/wire.py", "if not 1 <= value <= limit", "if not 0 <= value <= limit"),
     _one("a long query is refused", SEARCH, f"{GATEWAY}/search/wire.py", "    if size > bytes_max:", "    if False:"),
     _one(

@@ -203,12 +203,10 @@ async def test_query_out_of_bounds_is_refused_by_field(client: AsyncQdrantClient
 
 async def test_query_of_an_unserved_kind_is_unimplemented(client: AsyncQdrantClient):
     """What is not served says so, instead of answering something else."""
-    boolean = qdrant.Condition(field=qdrant.FieldCondition(key="a", match=qdrant.Match(boolean=True)))
     requests = [
         query(query=qdrant.Query(sample=qdrant.Sample.Random)),
         query(query=qdrant.Query(nearest=qdrant.VectorInput(id=qdrant.PointId(num=1)))),
         query(prefetch=[PREFETCH]),
-        query(filter=qdrant.Filter(must=[boolean])),
         query(filter=qdrant.Filter(must=[qdrant.Condition(has_vector=qdrant.HasVectorCondition(has_vector="dense"))])),
     ]
     codes = [(await refused(client.grpc_points.Query(request))).code() for request in requests]

@@ -9,7 +9,7 @@ from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
 from gannet_inference.manifest import load_manifest
 from gannet_inference.placement import cpu_instructions, default_precision, place
-from gannet_inference.sparse import Bm25Encoder
+from gannet_lexical.sparse import Bm25Encoder
 from gannet_service.errors import DeadlineTooShort, InvalidInput, NotFound, from_rpc_error, from_status
 
 TEXTS = [

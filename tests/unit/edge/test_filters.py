@@ -14,7 +14,11 @@ from gannet_edge.validate import Limits
 from gannet_service.errors import InvalidInput
 
 WORDS = ["a", "b", "c"]
-POINTS = [{"word": word, "number": number} for word in WORDS for number in range(4)] + [{"word": "a"}, {"number": 2}]
+POINTS = [{"word": word, "number": number} for word in WORDS for number in range(4)] + [
+    {"word": "a", "flag": True},
+    {"number": 2, "flag": False},
+    {"flag": 1},
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,15 @@ def keyword(word):
 def keywords(words):
     match = grpc.Match(keywords=grpc.RepeatedStrings(strings=words))
     return field(key="word", match=match), lambda payload, _: payload.get("word") in words
+
+
+def except_keywords(words):
+    match = grpc.Match(except_keywords=grpc.RepeatedStrings(strings=words))
+    return field(key="word", match=match), lambda payload, _: "word" in payload and payload["word"] not in words
+
+
+def boolean(value):
+    return field(key="flag", match=grpc.Match(boolean=value)), lambda payload, _: payload.get("flag") is value
 
 
 def bounds(low, high):
@@ -74,6 +87,8 @@ def combine(must, should, must_not):
 LEAF = st.one_of(
     st.builds(keyword, st.sampled_from(WORDS)),
     st.builds(keywords, st.lists(st.sampled_from(WORDS), unique=True)),
+    st.builds(except_keywords, st.lists(st.sampled_from(WORDS), min_size=1, unique=True)),
+    st.builds(boolean, st.booleans()),
     st.builds(bounds, st.integers(0, 4), st.integers(0, 4)),
     st.builds(has_id, st.lists(st.integers(0, len(POINTS)), unique=True, max_size=4)),
     st.builds(empty, st.sampled_from(["word", "number"])),

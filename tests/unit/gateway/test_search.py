@@ -1,31 +1,28 @@
 import asyncio
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import models
-from unit.gateway.fakes import COLLECTION, candidate, collection_record
+from unit.gateway.fakes import candidate, collection_record
 
 from gannet.gateway.v1.search_pb2 import SearchOptions
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.search import wire
 from gannet_gateway.search.query import Degradation, Mode, Options, Passage, Query, Rerank
-from gannet_gateway.search.search import Searcher
-from gannet_gateway.vectors.points import Candidate, Sparse
-from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot
+from gannet_gateway.search.search import Searcher, _share_s
+from gannet_gateway.vectors.lists import Found, Fusion
+from gannet_gateway.vectors.retriever import Wanted
+from gannet_gateway.vectors.visible import Snapshot
+from gannet_lexical.sparse import term_id
 from gannet_service import call, errors
 from gannet_service.errors import InvalidInput
 
 CONFIG = GatewayConfig()
 RECORD = collection_record()
-FUSION = Fusion(k=60, dense_weight=1.0, sparse_weight=2.0)
 DENSE = np.array([0.1, 0.2], np.float32)
-SPARSE = Sparse(indices=np.array([3], np.uint32), values=np.array([1.5], np.float32))
-NO_TERMS = Sparse(indices=np.array([], np.uint32), values=np.array([], np.float32))
 
 
 # ---- limits -------------------------------------------------------------------------------------------------------
@@ -67,12 +64,22 @@ def test_check_query_at_the_limit_passes():
         ({"rerank": {"depth": 201}}, "options.rerank.depth", "the limits are 1 to 200"),
         ({"rerank": {"weight": -1}}, "options.rerank.weight", "greater than 0 and at most 100"),
         ({"rerank": {"weight": float("inf")}}, "options.rerank.weight", "greater than 0 and at most 100"),
+        ({"fusion": {"method": 7}}, "options.fusion.method", "7 is not a FusionMethod"),
+        ({"filter": "x" * 2049}, "options.filter", "2049 bytes; the limit is 2048"),
+        ({"filter": "nonsense"}, "options.filter", "at character 1, 'nonsense': expected"),
+        ({"dense_score_min": 1.5}, "options.dense_score_min", "the limits are -1 to 1"),
+        ({"dense_score_min": float("nan")}, "options.dense_score_min", "the limits are -1 to 1"),
+        ({"max_per_document": 0}, "options.max_per_document", "the limits are 1 to 100"),
+        ({"diversity": {"balance": -0.5}}, "options.diversity.balance", "the limits are 0 to 1"),
+        ({"neighbours": 6}, "options.neighbours", "the limits are 0 to 5"),
+        ({"feedback": {"passages": 11}}, "options.feedback.passages", "the limits are 1 to 10"),
+        ({"feedback": {"weight": 0}}, "options.feedback.weight", "greater than 0 and at most 10"),
     ],
 )
 def test_to_options_out_of_limits_is_refused(options: dict[str, Any], field: str, limits: str):
     """Every option names itself and its limits."""
     with pytest.raises(InvalidInput) as caught:
-        wire.to_options(SearchOptions(**options), prefix="options", top_k_max=1000)
+        wire.to_options(SearchOptions(**options), prefix="options", top_k_max=1000, filter_bytes_max=2048)
     assert caught.value.field == field
     assert caught.value.message.startswith(f"{field}: ")
     assert limits in caught.value.message
@@ -80,7 +87,7 @@ def test_to_options_out_of_limits_is_refused(options: dict[str, Any], field: str
 
 def test_to_options_of_nothing_says_nothing():
     """What is absent stays absent, so that the collection's defaults apply."""
-    assert wire.to_options(SearchOptions(), prefix="options", top_k_max=1000) == Options()
+    assert wire.to_options(SearchOptions(), prefix="options", top_k_max=1000, filter_bytes_max=2048) == Options()
 
 
 def test_query_of_nothing_takes_the_defaults():
@@ -112,12 +119,19 @@ def test_query_rerank_depth_covers_top_k(top_k: int, rerank: bool | None, depth:
 
 
 class Embedder:
-    """Gives the vectors that were asked for."""
+    """Gives the dense vector, or raises; asked for nothing else."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.asked = 0
 
     async def query(self, _text: str, *, language: str, dense: bool, sparse: bool) -> tuple[Any, Any]:
-        """Both, one or the other."""
-        assert language == "en"
-        return (DENSE if dense else None), (SPARSE if sparse else None)
+        """The words are the gateway's own work."""
+        assert (language, dense, sparse) == ("en", True, False)
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        return DENSE, None
 
 
 class Reranker:
@@ -135,24 +149,27 @@ class Reranker:
         return np.array(self.logits[: len(passages)], np.float32)
 
 
-class Found:
-    """A retriever that found candidates with falling scores."""
+class FakeRetriever:
+    """Finds candidates with falling scores, or those given."""
 
-    def __init__(self, count: int) -> None:
-        self.candidates = [candidate(place, score=1 / (place + 1)) for place in range(count)]
-        self.asked: dict[str, Any] = {}
+    def __init__(self, count: int, found: list[Found] | None = None) -> None:
+        candidates = [candidate(place, score=1 / (place + 1)) for place in range(count)]
+        self.found = found or [Found(candidate=one) for one in candidates]
+        self.asked: list[Wanted] = []
 
-    async def search(self, _snapshot: Snapshot, **asked: Any) -> list[Candidate]:
+    async def search(self, _snapshot: Snapshot, wanted: Wanted) -> list[Found]:
         """As many as were asked for."""
-        self.asked = asked
-        return self.candidates[: asked["limit"]]
+        self.asked.append(wanted)
+        return self.found[: wanted.limit]
 
 
-async def search(reranker: Any, options: Options, count: int = 30) -> tuple[Any, Found]:
+async def search(
+    reranker: Any, options: Options, count: int = 30, embedder: Any = None, text: str = "q"
+) -> tuple[Any, FakeRetriever]:
     """One search and the retriever that it asked."""
-    found = Found(count)
-    query = Query.of("q", options, RECORD, CONFIG, top_k_default=10)
-    return await Searcher(Embedder(), found, reranker, CONFIG).search(RECORD, query), found
+    found = FakeRetriever(count)
+    query = Query.of(text, options, RECORD, CONFIG, top_k_default=10)
+    return await Searcher(embedder or Embedder(), found, reranker, CONFIG).search(RECORD, query), found
 
 
 async def test_search_reranked_orders_by_both_stages():
@@ -160,7 +177,7 @@ async def test_search_reranked_orders_by_both_stages():
     result, found = await search(Reranker([0, 0, 50]), Options(top_k=2, rerank=True, rerank_depth=3))
     assert [passage.candidate.ordinal for passage in result.passages] == [0, 2]
     assert [passage.rerank for passage in result.passages] == [0, 50]
-    assert found.asked["limit"] == 3
+    assert found.asked[-1].limit == 3
     finals = [passage.final for passage in result.passages]
     assert finals == sorted(finals, reverse=True)
 
@@ -204,6 +221,77 @@ async def test_search_leaves_the_reranker_its_share_of_the_time():
     assert 0 < reranker.timeout_s <= 4 * CONFIG.rerank_budget
 
 
+async def test_search_in_sparse_mode_asks_no_embedder():
+    """Words need no model."""
+    embedder = Embedder()
+    result, found = await search(Reranker([0.0] * 20), Options(mode=Mode.SPARSE), embedder=embedder)
+    assert (embedder.asked, result.mode, result.degraded) == (0, Mode.SPARSE, ())
+    assert found.asked[-1].sparse.indices.tolist() == [term_id("q")]
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (errors.DependencyUnavailable("down"), "UNAVAILABLE"),
+        (errors.Overloaded("full"), "RESOURCE_EXHAUSTED"),
+        (errors.DeadlineTooShort("slow"), "DEADLINE"),
+        (errors.InternalError("bug"), "INTERNAL"),
+    ],
+)
+async def test_search_without_its_embedder_goes_on_by_words(error: Exception, reason: str):
+    """Hybrid becomes BM25, named as such; reranking still happens."""
+    result, found = await search(Reranker([0.0] * 20), Options(top_k=3), embedder=Embedder(error))
+    assert result.degraded == (Degradation(stage="embed", reason=reason),)
+    assert (found.asked[-1].dense, result.mode, len(result.passages)) == (None, Mode.SPARSE, 3)
+    assert all(passage.rerank is not None for passage in result.passages)
+
+
+@pytest.mark.parametrize("options, text", [(Options(mode=Mode.DENSE), "q"), (Options(), "the of")])
+async def test_search_that_only_the_embedder_could_serve_fails_with_it(options: Options, text: str):
+    """An empty list would pretend that nothing matches."""
+    with pytest.raises(errors.DependencyUnavailable, match="down"):
+        await search(Reranker([]), options, embedder=Embedder(errors.DependencyUnavailable("down")), text=text)
+
+
+async def test_search_past_its_deadline_in_the_embedder_is_no_degradation():
+    """As with the reranker: there is nobody left to tell."""
+    call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + 0.01))
+
+    class Slow(Embedder):
+        async def query(self, *_arguments: Any, **_options: Any) -> Any:
+            time.sleep(0.02)  # noqa: ASYNC251 - the deadline passes while nothing else runs
+            raise errors.DependencyUnavailable("slow")
+
+    with pytest.raises(errors.DeadlineTooShort):
+        await search(Reranker([]), Options(), embedder=Slow())
+
+
+async def test_search_hung_stages_get_their_share_of_the_deadline_and_no_more():
+    """An embedder that hangs costs a degradation, a vector store that hangs is UNAVAILABLE before the caller gives up."""
+
+    class Hung:
+        async def hang(self, *_arguments: Any, **_options: Any) -> Any:
+            await asyncio.Event().wait()
+
+        query = search = hang
+
+    config = GatewayConfig(embed_timeout_s=0.01, search_timeout_s=0.01)
+    query = Query.of("q", Options(rerank=False), RECORD, config, top_k_default=10)
+    result = await Searcher(Hung(), FakeRetriever(3), Reranker([]), config).search(RECORD, query)
+    assert result.degraded == (Degradation(stage="embed", reason="DEADLINE"),)
+    with pytest.raises(errors.DependencyUnavailable, match=r"vector store: no answer within 0\.01 s") as caught:
+        await Searcher(Embedder(), Hung(), Reranker([]), config).search(RECORD, query)
+    assert caught.value.reason == "STAGE_TIMEOUT"
+
+
+@pytest.mark.parametrize("left_s, limit_s, share, expected", [(10, 60, 0.4, 4), (10, 1, 0.4, 1), (None, 5, 0.4, 5)])
+def test_share_of_a_stage(left_s: float | None, limit_s: float, share: float, expected: float):
+    """A share of what is left of the caller's deadline, bounded by the stage's own limit."""
+    deadline = None if left_s is None else time.monotonic() + left_s
+    call.set_current(call.Call(method="m", request_id="r", deadline=deadline))
+    assert _share_s(limit_s, share) == pytest.approx(expected, rel=0.01)
+
+
 async def test_search_without_rerank_or_results_asks_no_reranker():
     """Switched off, or nothing to read."""
     for options, count in ((Options(rerank=False), 5), (Options(), 0)):
@@ -216,7 +304,7 @@ async def test_search_without_rerank_or_results_asks_no_reranker():
 async def test_search_in_a_mode_asks_for_its_vectors(mode: Mode, dense: int, sparse: int):
     """Nothing is computed that is not used."""
     _, found = await search(Reranker([0.0] * 20), Options(mode=mode))
-    assert [found.asked["dense"] is not None, found.asked["sparse"] is not None] == [bool(dense), bool(sparse)]
+    assert [found.asked[-1].dense is not None, found.asked[-1].sparse is not None] == [bool(dense), bool(sparse)]
 
 
 @pytest.mark.parametrize("mode, field", [(Mode.DENSE, "dense"), (Mode.SPARSE, "sparse"), (Mode.HYBRID, "fused")])
@@ -226,83 +314,3 @@ def test_from_passage_names_the_score_of_its_mode(mode: Mode, field: str):
     assert {scores.name: value for scores, value in message.scores.ListFields()} == {"final": 0.75, field: 0.5}
     assert message.name == "tenants/acme/collections/docs/documents/a.md/chunks/4"
     assert (message.start_byte, message.end_byte, message.text) == (7, 10, "čb")
-
-
-# ---- what the vector store is asked -------------------------------------------------------------------------------
-
-
-class Client:
-    """Notes the request and finds nothing."""
-
-    def __init__(self) -> None:
-        self.asked: dict[str, Any] = {}
-
-    async def query_points(self, collection: str, **asked: Any) -> Any:
-        """As the real client."""
-        self.asked = {"collection": collection, **asked}
-        return SimpleNamespace(points=[])
-
-
-VISIBLE = {
-    "tenant": models.MatchValue(value="acme"),
-    "collection": models.MatchValue(value="docs"),
-    "gen_from": models.Range(lte=7),
-    "gen_to": models.Range(gt=7),
-}
-
-
-def conditions(found: models.Filter) -> dict[str, Any]:
-    """A filter as name and condition; everything must hold."""
-    assert found.must_not is found.should is found.min_should is None
-    return {condition.key: condition.match or condition.range for condition in found.must}
-
-
-async def asked_for(dense: Any, sparse: Any, limit: int = 10) -> dict[str, Any]:
-    """The request of one search."""
-    client = Client()
-    snapshot = Snapshot(collection=COLLECTION, generation=7, qdrant_collection="gannet-m")
-    await Retriever(client, timeout_s=5).search(snapshot, dense=dense, sparse=sparse, fusion=FUSION, limit=limit)
-    return client.asked
-
-
-async def test_hybrid_search_filters_every_prefetch():
-    """Tenant, collection and generation are in each stage, and in the corpus of BM25's statistics."""
-    asked = await asked_for(DENSE, SPARSE)
-    assert [prefetch.using for prefetch in asked["prefetch"]] == ["dense", "bm25"]
-    for prefetch in asked["prefetch"]:
-        assert conditions(prefetch.filter) == VISIBLE
-        assert prefetch.limit >= 10
-    assert conditions(asked["prefetch"][1].params.idf.corpus) == VISIBLE
-    assert asked["query"].rrf == models.Rrf(k=60, weights=[1.0, 2.0])
-
-
-@pytest.mark.parametrize("dense, sparse", [(DENSE, None), (None, SPARSE), (DENSE, NO_TERMS)])
-async def test_search_of_one_stage_is_filtered(dense: Any, sparse: Any):
-    """Also without fusion; a query of stop words is a dense query."""
-    asked = await asked_for(dense, sparse)
-    assert "prefetch" not in asked
-    assert conditions(asked["query_filter"]) == VISIBLE
-    if dense is None:
-        assert conditions(asked["search_params"].idf.corpus) == VISIBLE
-
-
-async def test_sparse_search_of_stop_words_asks_nothing():
-    """No term, no passage."""
-    assert await asked_for(None, NO_TERMS) == {}
-
-
-async def test_hybrid_search_for_many_bounds_its_prefetch():
-    """Deeper than what is wanted, and never deeper than the bound."""
-    for limit in (1, 10, 1000, 10_000):
-        (depth,) = {prefetch.limit for prefetch in (await asked_for(DENSE, SPARSE, limit))["prefetch"]}
-        assert 50 <= depth <= 4000
-
-
-async def test_search_in_one_loop_with_others_keeps_its_call():
-    """Two callers at once are asked for with their own deadlines."""
-
-    async def one(deadline_s: float) -> float:
-        call.set_current(call.Call(method="m", request_id="r", deadline=time.monotonic() + deadline_s))
-        return (await asked_for(DENSE, None))["timeout"]
-
-    assert await asyncio.gather(*(asyncio.create_task(one(seconds)) for seconds in (2, 30))) == [2, 5]

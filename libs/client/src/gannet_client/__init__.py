@@ -38,6 +38,7 @@ from gannet_client.types import (
     DocumentIndexed,
     DocumentInput,
     FinishReason,
+    FusionMethod,
     Health,
     Heartbeat,
     Passage,
@@ -57,7 +58,7 @@ from gannet_client.wire import collection_name, document_name
 __all__ = [
     "AlreadyExists", "Answer", "AnswerEvent", "Citation", "Cited", "CitedSource", "Collection", "Completed", "Conflict",
     "DeadlineExceeded", "Degradation", "Delta", "Document", "DocumentFailed", "DocumentIndexed", "DocumentInput",
-    "FieldViolation", "FinishReason", "GannetClient", "GannetError", "Health", "Heartbeat", "InvalidInput", "NotFound",
+    "FieldViolation", "FinishReason", "FusionMethod", "GannetClient", "GannetError", "Health", "Heartbeat", "InvalidInput", "NotFound",
     "Overloaded", "Passage", "PermissionDenied", "Retrieved", "RetryPolicy", "Scores", "SearchMode", "SearchOptions",
     "SearchResult", "SearchTimings", "ServerError", "ServingStatus", "Started", "Unauthenticated", "Unavailable",
     "Unimplemented", "UploadAck", "Warned", "collection_name", "document_name",

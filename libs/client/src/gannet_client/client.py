@@ -82,13 +82,29 @@ class GannetClient:
         query: str,
         options: types.SearchOptions | None = None,
         *,
+        paging_depth: int = 0,
+        page_token: str = "",
+        generation: int = 0,
         timeout_s: float | None = None,
     ) -> types.SearchResult:
-        """Find the best passages of a collection."""
+        """Find the best passages of a collection.
+
+        Args:
+            collection: where.
+            query: what.
+            options: how.
+            paging_depth: how many passages the pages of `top_k` go through; 0 is one page.
+            page_token: an earlier result's `next_page_token`; all else must be as it was.
+            generation: search the collection as it was then; 0 is the latest.
+            timeout_s: deadline.
+        """
         request = search_pb2.SearchRequest(
             parent=wire.collection_name(collection),
             query=query,
             options=None if options is None else wire.search_options(options),
+            paging_depth=paging_depth,
+            page_token=page_token,
+            generation=generation,
         )
         return wire.search_result(await self._transport.unary(self._search.Search, request, self._limit(timeout_s)))
 

@@ -16,6 +16,13 @@ class SearchMode(Enum):
     HYBRID = "hybrid"
 
 
+class FusionMethod(Enum):
+    """How the dense and the BM25 list become one."""
+
+    RRF = "rrf"
+    RELATIVE_SCORE = "relative_score"
+
+
 class FinishReason(Enum):
     """Why an answer ended."""
 
@@ -37,6 +44,16 @@ class SearchOptions:
         rrf_k: damps the lead of the first ranks where dense and sparse are fused, 1 to 1,000.
         dense_weight: weight of the dense ranking, > 0 to 100.
         sparse_weight: weight of the BM25 ranking, > 0 to 100.
+        fusion: how dense and sparse are fused.
+        filter: which documents are searched, e.g. `metadata.year >= 2024 AND metadata.tags:"grpc"`; see search.proto.
+        dense_score_min: least similarity of what the dense stage finds, -1 to 1.
+        max_per_document: most passages of one document, 1 to 100.
+        diversity: choose passages unlike each other: 0 (unlike) to 1 (by relevance).
+        exact: score the dense stage from full-precision vectors.
+        neighbours: passages before and behind each one that come with it, 0 to 5.
+        explain: give each stage's score and rank.
+        feedback_passages: search again, moved towards so many best passages, 1 to 10.
+        feedback_weight: their weight beside the query's, > 0 to 10; needs feedback_passages.
     """
 
     top_k: int | None = None
@@ -47,6 +64,16 @@ class SearchOptions:
     rrf_k: int | None = None
     dense_weight: float | None = None
     sparse_weight: float | None = None
+    fusion: FusionMethod | None = None
+    filter: str = ""
+    dense_score_min: float | None = None
+    max_per_document: int | None = None
+    diversity: float | None = None
+    exact: bool = False
+    neighbours: int = 0
+    explain: bool = False
+    feedback_passages: int | None = None
+    feedback_weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +85,13 @@ class Scores:
     sparse: float | None = None
     fused: float | None = None
     rerank: float | None = None
+    dense_rank: int | None = None
+    sparse_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A piece of a document: `text` is its bytes from `start_byte` to `end_byte`."""
+    """A piece of a document: `text` is its bytes from `start_byte` to `end_byte`. `neighbours` are around it, in the document's order."""
 
     name: str
     document: str
@@ -73,6 +102,7 @@ class Passage:
     title: str
     metadata: Mapping[str, object]
     scores: Scores
+    neighbours: "tuple[Passage, ...]" = ()
 
     @property
     def document_id(self) -> str:
@@ -100,12 +130,13 @@ class SearchTimings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """Passages, best first, all from one generation of the collection."""
+    """Passages, best first, all from one generation of the collection; `next_page_token` continues a search by pages."""
 
     passages: tuple[Passage, ...]
     generation: int
     degraded: tuple[Degradation, ...]
     timings: SearchTimings
+    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,10 @@ _MODES = {
     types.SearchMode.SPARSE: search_pb2.SEARCH_MODE_SPARSE,
     types.SearchMode.HYBRID: search_pb2.SEARCH_MODE_HYBRID,
 }
+_METHODS = {
+    types.FusionMethod.RRF: search_pb2.FUSION_METHOD_RRF,
+    types.FusionMethod.RELATIVE_SCORE: search_pb2.FUSION_METHOD_RELATIVE_SCORE,
+}
 _FINISH_REASONS = {
     answer_pb2.FINISH_REASON_STOP: types.FinishReason.STOP,
     answer_pb2.FINISH_REASON_LENGTH: types.FinishReason.LENGTH,
@@ -34,7 +38,15 @@ def document_name(collection: str, document_id: str) -> str:
 
 def search_options(options: types.SearchOptions) -> search_pb2.SearchOptions:
     """The message for `options`; None stays absent."""
-    message = search_pb2.SearchOptions(top_k=options.top_k)
+    message = search_pb2.SearchOptions(
+        top_k=options.top_k,
+        filter=options.filter,
+        dense_score_min=options.dense_score_min,
+        max_per_document=options.max_per_document,
+        exact=options.exact,
+        neighbours=options.neighbours,
+        explain=options.explain,
+    )
     if options.mode is not None:
         message.mode = _MODES[options.mode]
     fusion = {"k": options.rrf_k, "dense_weight": options.dense_weight, "sparse_weight": options.sparse_weight}
@@ -48,6 +60,13 @@ def search_options(options: types.SearchOptions) -> search_pb2.SearchOptions:
         message.rerank.CopyFrom(
             search_pb2.RerankOptions(enabled=options.rerank, depth=options.rerank_depth, weight=options.rerank_weight)
         )
+    if options.fusion is not None:
+        message.fusion.method = _METHODS[options.fusion]
+    if options.diversity is not None:
+        message.diversity.balance = options.diversity
+    if options.feedback_passages is not None:
+        feedback = search_pb2.FeedbackOptions(passages=options.feedback_passages, weight=options.feedback_weight)
+        message.feedback.CopyFrom(feedback)
     return message
 
 
@@ -64,6 +83,7 @@ def search_result(message: search_pb2.SearchResponse) -> types.SearchResult:
             rerank_us=timings.rerank_us,
             total_us=timings.total_us,
         ),
+        next_page_token=message.next_page_token,
     )
 
 
@@ -85,7 +105,10 @@ def passage(message: search_pb2.Passage) -> types.Passage:
             sparse=scores.sparse if scores.HasField("sparse") else None,
             fused=scores.fused if scores.HasField("fused") else None,
             rerank=scores.rerank if scores.HasField("rerank") else None,
+            dense_rank=scores.dense_rank if scores.HasField("dense_rank") else None,
+            sparse_rank=scores.sparse_rank if scores.HasField("sparse_rank") else None,
         ),
+        neighbours=tuple(passage(item) for item in message.neighbours),
     )
 
 

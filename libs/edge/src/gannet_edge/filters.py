@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from qdrant_client import grpc
 from qdrant_edge import (
     FieldCondition,
@@ -116,18 +117,18 @@ def _field_condition(message: grpc.FieldCondition, limits: Limits, field: str) -
 def _match(message: grpc.Match, limits: Limits, field: str) -> Match:
     match message.WhichOneof("match_value"):
         case "boolean":
-            # qdrant-edge-py 0.9.0 reads True as the integer 1, which no stored boolean equals: it would find nothing.
-            raise Unimplemented(f"{field}: the embedded Qdrant cannot match booleans; store 0 and 1")
+            # qdrant-edge-py 0.9.0 reads Python's True as the integer 1, which no stored boolean equals, and NumPy's as a boolean.
+            return MatchValue(value=cast("bool", np.bool_(message.boolean)))
         case "keyword" | "integer" as kind:
             return MatchValue(value=getattr(message, kind))
         case "keywords" | "except_keywords" as kind:
             strings = list(getattr(message, kind).strings)
             validate.size(field, len(strings), limits.ids)
-            return MatchAny(any=strings) if kind == "keywords" else MatchExcept(except_=strings)
+            return MatchAny(any=strings) if kind == "keywords" else MatchExcept(strings)
         case "integers" | "except_integers" as kind:
             integers = list(getattr(message, kind).integers)
             validate.size(field, len(integers), limits.ids)
-            return MatchAny(any=integers) if kind == "integers" else MatchExcept(except_=integers)
+            return MatchAny(any=integers) if kind == "integers" else MatchExcept(integers)
         case None:
             raise InvalidInput(f"{field}: the match is empty", field=field)
         case other:

@@ -1,1 +1,1 @@
-"""Models on disk and in memory: manifest, ONNX graphs, sessions, tokenising, BM25 weights; knows no transport."""
+"""Models on disk and in memory: manifest, ONNX graphs, sessions, tokenising; knows no transport."""

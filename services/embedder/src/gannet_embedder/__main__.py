@@ -18,7 +18,7 @@ from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import DeviceUnavailable, ModelError
 from gannet_inference.opening import open_encoders
 from gannet_inference.placement import Placement, place
-from gannet_inference.sparse import LANGUAGES
+from gannet_lexical.sparse import LANGUAGES
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health

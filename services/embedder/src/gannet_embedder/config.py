@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gannet_inference.sparse import AVERAGE_LENGTH
+from gannet_lexical.sparse import AVERAGE_LENGTH
 from gannet_service.config import ServiceConfig
 
 

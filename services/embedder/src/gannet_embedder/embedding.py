@@ -24,9 +24,9 @@ from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import DeadlineHopeless, ModelFailure, QueueFull
 from gannet_inference.lanes import Lane, PriorityExecutor
 from gannet_inference.manifest import Purpose
-from gannet_inference.sparse import Bm25Encoder, SparseVector
 from gannet_inference.store import BuiltModel
 from gannet_inference.tokens import Side, TextPieces, TokenIds
+from gannet_lexical.sparse import Bm25Encoder, SparseVector
 from gannet_service.errors import DeadlineTooShort, GannetError, InternalError, InvalidInput, Overloaded
 
 # Texts prepared in one go: a query waits for at most one such slice of a bulk batch (about 2 ms), and 256 texts cost 32 handovers.

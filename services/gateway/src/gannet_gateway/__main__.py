@@ -69,8 +69,13 @@ async def main() -> None:
         ],
         health=Health(
             SERVICES,
-            required={"ledger": ledger.probe, "vectors": index.probe, "embedder": grpc_probe(embedder.channel)},
-            optional={"reranker": grpc_probe(reranker.channel), "generator": grpc_probe(generator.channel)},
+            required={"ledger": ledger.probe, "vectors": index.probe},
+            # Without these, searches go on: by BM25, in the first stage's order.
+            optional={
+                "embedder": grpc_probe(embedder.channel),
+                "reranker": grpc_probe(reranker.channel),
+                "generator": grpc_probe(generator.channel),
+            },
         ),
         authenticate=auth.authenticate,
         warm=ingestion.upkeep.start,

@@ -92,6 +92,7 @@ class GatewayConfig(ServiceConfig):
     )
 
     query_bytes_max: int = Field(8192, ge=64, le=1 << 20, description="Longest query, bytes of UTF-8.")
+    filter_bytes_max: int = Field(2048, ge=64, le=1 << 16, description="Longest metadata filter, bytes of UTF-8.")
     top_k_max: int = Field(1000, ge=1, le=10_000, description="Most passages that a search returns.")
     rrf_k: int = Field(60, ge=1, le=1000, description="Reciprocal rank fusion's k, for searches that do not say.")
     dense_weight: float = Field(1.0, gt=0, le=100, description="Weight of the dense ranking in the fusion, likewise.")
@@ -102,6 +103,15 @@ class GatewayConfig(ServiceConfig):
     )
     rerank_weight: float = Field(
         0.3, gt=0, le=100, description="Weight of the reranker's z-score beside the first stage's, likewise."
+    )
+    embed_budget: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Share of the time left that the embedder may take before a hybrid search goes on by BM25 alone.",
+    )
+    search_budget: float = Field(
+        0.8, gt=0, le=1, description="Share of the time left that the vector store may take before it counts as down."
     )
     rerank_budget: float = Field(
         0.5, gt=0, le=1, description="Share of the time left that the reranker may take before it is skipped."

@@ -30,7 +30,12 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
     ) -> AsyncGenerator[answer_pb2.AnswerEvent]:
         del context
         text = search_wire.check_query(request.query, self._config.query_bytes_max)
-        options = search_wire.to_options(request.search, prefix="search", top_k_max=wire.TOP_K_MAX)
+        options = search_wire.to_options(
+            request.search,
+            prefix="search",
+            top_k_max=wire.TOP_K_MAX,
+            filter_bytes_max=self._config.filter_bytes_max,
+        )
         sentences_max = wire.check_sentences_max(request.sentences_max)
         collection = await self._ledger.collection_settings(parse_collection(request.parent, "parent"))
         query = Query.of(text, options, collection, self._config, top_k_default=TOP_K_DEFAULT)

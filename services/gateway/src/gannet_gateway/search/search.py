@@ -1,20 +1,41 @@
 """One search: snapshot, embed, retrieve, rerank. This is the whole path."""
 
+import asyncio
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gannet_gateway.clients import Embedder, Reranker
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
-from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Rerank, Result, Timings
-from gannet_gateway.vectors.points import Candidate, qdrant_collection
-from gannet_gateway.vectors.retriever import Retriever, Snapshot
-from gannet_kernels.fusion import fuse_z_scores
+from gannet_gateway.search.feedback import moved_dense, moved_sparse
+from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
+from gannet_gateway.search.ranking import Ranked, at_most_of_a_document, diversified, reranked, unranked
+from gannet_gateway.search.terms import QueryTerms
+from gannet_gateway.vectors.lists import Found
+from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse, qdrant_collection
+from gannet_gateway.vectors.retriever import Retriever, Wanted
+from gannet_gateway.vectors.visible import Snapshot
 from gannet_service import call
-from gannet_service.errors import DeadlineTooShort, GannetError, InternalError, InvalidInput
+from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, GannetError, InternalError, InvalidInput
+
+# How deep a search looks for passages of other documents, and how fast it goes there.
+GROUPED_DEPTH_MAX = 1000
+GROUPED_DEPTH_FACTOR = 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StageTimeout(DependencyUnavailable):
+    """A dependency took longer than its share of the deadline."""
+
+    default_reason = "STAGE_TIMEOUT"
 
 
 class Searcher:
@@ -25,80 +46,167 @@ class Searcher:
         self._retriever = retriever
         self._reranker = reranker
         self._config = config
+        self._terms = QueryTerms()
 
     async def search(self, collection: Collection, query: Query) -> Result:
         """The best passages of `collection`, read once before, for `query`.
 
         Raises:
-            GannetError: the embedder or the vector store failed, or the deadline passed. A reranker that fails is skipped.
+            DependencyUnavailable: the vector store is down or over its budget, or the embedder is and no terms are there instead.
+            DeadlineTooShort: the caller's deadline passed.
         """
         started = time.perf_counter()
-        dense, sparse = await self._embedder.query(
-            query.text,
-            language=collection.language,
-            dense=query.mode is not Mode.SPARSE,
-            sparse=query.mode is not Mode.DENSE,
-        )
+        vectors = await self._vectors(collection, query)
         embedded = time.perf_counter()
-        candidates = await self._retriever.search(
-            Snapshot(
-                collection=collection.name,
-                generation=collection.generation,
-                qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
-            ),
-            dense=dense,
-            sparse=sparse,
-            fusion=query.fusion,
-            limit=query.rerank.depth if query.rerank else query.top_k,
+        snapshot = Snapshot(
+            collection=collection.name,
+            generation=collection.generation,
+            qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
         )
+        found = await self._found(snapshot, query, vectors)
         retrieved = time.perf_counter()
-        ranking = await self._rank(query, candidates)
+        ranked, skipped = await self._ranked(query, found)
+        reranked = time.perf_counter()
+        end = query.offset + query.top_k
+        passages = await self._passages(snapshot, query, ranked[query.offset : end])
         ended = time.perf_counter()
         return Result(
-            mode=query.mode,
-            passages=ranking.passages[: query.top_k],
+            mode=vectors.mode,
+            passages=passages,
+            is_last=end >= min(len(ranked), query.depth),
             generation=collection.generation,
-            degraded=ranking.degraded,
+            degraded=vectors.degraded + skipped,
             timings=Timings(
                 embed_us=_us(embedded - started),
-                search_us=_us(retrieved - embedded),
-                rerank_us=_us(ended - retrieved) if query.rerank else 0,
+                search_us=_us(retrieved - embedded + ended - reranked),
+                rerank_us=_us(reranked - retrieved) if query.rerank else 0,
                 total_us=_us(ended - started),
             ),
         )
 
-    async def _rank(self, query: Query, candidates: list[Candidate]) -> "_Ranking":
-        unranked = tuple(Passage(candidate=candidate, final=candidate.score) for candidate in candidates)
-        if query.rerank is None or not candidates:
-            return _Ranking(unranked, ())
+    async def _vectors(self, collection: Collection, query: Query) -> "_Vectors":
+        """What the mode needs; a hybrid search whose embedder is down or late goes on with its terms."""
+        sparse = None if query.mode is Mode.DENSE else self._terms.of(query.text, collection.language)
+        if query.mode is Mode.SPARSE:
+            return _Vectors(None, sparse, ())
+        limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
+        embedding = self._embedder.query(query.text, language=collection.language, dense=True, sparse=False)
         try:
-            timeout_s = call.remaining_s(self._config.rerank_timeout_s) * self._config.rerank_budget
-            texts = [candidate.text for candidate in candidates]
-            logits = await self._reranker.scores(query.text, texts, timeout_s=timeout_s)
-        except (InvalidInput, InternalError) as error:
-            return _Ranking(unranked, (Degradation(stage="rerank", reason=error.reason),))
+            dense, _ = await _within(limit_s, embedding, "embedder")
         except GannetError as error:
-            call.remaining_s(math.inf)  # the caller's own deadline is no degradation
-            reason = "DEADLINE" if isinstance(error, DeadlineTooShort) else error.code.name
-            return _Ranking(unranked, (Degradation(stage="rerank", reason=reason),))
-        return _Ranking(_fused(query.rerank, candidates, logits), ())
+            if sparse is None or not len(sparse.indices):
+                raise
+            return _Vectors(None, sparse, (_skipped("embed", error),))
+        return _Vectors(dense, sparse, ())
+
+    async def _found(self, snapshot: Snapshot, query: Query, vectors: "_Vectors") -> list[Found]:
+        """The first stage's candidates, at most so many of a document as the caller wants."""
+        if query.feedback is not None:
+            wanted = replace(self._wanted(query, vectors, query.feedback.passages), vectors=(DENSE, SPARSE))
+            best = await self._ask_store(self._retriever.search, snapshot, wanted)
+            vectors = vectors.moved(best, query.feedback.weight)
+        limit = query.candidates
+        while True:
+            found = await self._ask_store(self._retriever.search, snapshot, self._wanted(query, vectors, limit))
+            if query.max_per_document is None:
+                return found
+            kept = at_most_of_a_document(found, query.max_per_document)
+            # Few documents can fill the list: look deeper, up to a bound, until there are enough others.
+            if len(kept) >= query.candidates or len(found) < limit or limit >= GROUPED_DEPTH_MAX:
+                return kept[: query.candidates]
+            limit = min(GROUPED_DEPTH_MAX, limit * GROUPED_DEPTH_FACTOR)
+
+    def _wanted(self, query: Query, vectors: "_Vectors", limit: int) -> Wanted:
+        return Wanted(
+            dense=vectors.dense,
+            sparse=vectors.sparse,
+            fusion=query.fusion,
+            limit=limit,
+            narrowed=query.narrowed,
+            dense_score_min=query.dense_score_min,
+            exact=query.exact,
+            explain=query.explain,
+            vectors=() if query.diversity_balance is None else (DENSE,),
+        )
+
+    async def _ranked(self, query: Query, found: list[Found]) -> tuple[list[Ranked], tuple[Degradation, ...]]:
+        """Candidates in their final order; a reranker that is down or late is skipped."""
+        ranked, skipped = unranked(found), ()
+        if query.rerank is not None and found:
+            try:
+                timeout_s = _share_s(self._config.rerank_timeout_s, self._config.rerank_budget)
+                texts = [one.candidate.text for one in found]
+                logits = await self._reranker.scores(query.text, texts, timeout_s=timeout_s)
+                ranked = reranked(found, logits, query.rerank.weight)
+            except GannetError as error:
+                skipped = (_skipped("rerank", error),)
+        if query.diversity_balance is not None:
+            ranked = diversified(ranked, query.depth, query.diversity_balance)
+        return ranked[: query.depth], skipped
+
+    async def _passages(self, snapshot: Snapshot, query: Query, ranked: list[Ranked]) -> tuple[Passage, ...]:
+        candidates = [one.found.candidate for one in ranked]
+        neighbours: list[tuple[Candidate, ...]] = [()] * len(ranked)
+        if query.neighbours and ranked:
+            neighbours = await self._ask_store(self._retriever.neighbours, snapshot, candidates, query.neighbours)
+        return tuple(
+            Passage(
+                candidate=one.found.candidate,
+                final=one.final,
+                rerank=one.rerank,
+                dense=one.found.dense,
+                sparse=one.found.sparse,
+                neighbours=around,
+            )
+            for one, around in zip(ranked, neighbours, strict=True)
+        )
+
+    async def _ask_store(self, request: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        limit_s = _share_s(self._config.search_timeout_s, self._config.search_budget)
+        return await _within(limit_s, request(*args, **kwargs), "vector store")
 
 
-class _Ranking(NamedTuple):
-    passages: tuple[Passage, ...]
+class _Vectors(NamedTuple):
+    dense: NDArray[np.float32] | None
+    sparse: Sparse | None
     degraded: tuple[Degradation, ...]
 
+    @property
+    def mode(self) -> Mode:
+        """How they find passages: by words alone, by the embedding alone, or by both."""
+        if self.dense is None:
+            return Mode.SPARSE
+        return Mode.HYBRID if self.sparse is not None and len(self.sparse.indices) else Mode.DENSE
 
-def _fused(
-    rerank: Rerank, candidates: list[Candidate], logits: np.ndarray[tuple[int], np.dtype[np.float32]]
-) -> tuple[Passage, ...]:
-    """Order by z(first stage) + weight · z(logits); ties keep the first stage's order."""
-    first = np.array([candidate.score for candidate in candidates], np.float64)
-    final = fuse_z_scores(first, logits.astype(np.float64), rerank.weight)
-    order = np.argsort(-final, kind="stable")
-    return tuple(
-        Passage(candidate=candidates[place], final=float(final[place]), rerank=float(logits[place])) for place in order
-    )
+    def moved(self, best: Sequence[Found], weight: float) -> "_Vectors":
+        """Moved towards the passages `best`."""
+        return self._replace(
+            dense=None if self.dense is None else moved_dense(self.dense, best, weight),
+            sparse=None if self.sparse is None else moved_sparse(self.sparse, best, weight),
+        )
+
+
+def _share_s(limit_s: float, share: float) -> float:
+    """What a stage may take: its share of what is left of the caller's deadline, at most `limit_s`; raises DeadlineTooShort."""
+    return min(limit_s, call.remaining_s(math.inf) * share)
+
+
+async def _within(limit_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
+    """Await `work` for `limit_s` at most, then cancel it and raise StageTimeout."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await work
+    except TimeoutError as error:
+        raise StageTimeout(f"{name}: no answer within {limit_s:.2f} s") from error
+
+
+def _skipped(stage: str, error: GannetError) -> Degradation:
+    """A stage that failed, and that the result survives; raises DeadlineTooShort where it is the caller who is out of time."""
+    call.remaining_s(math.inf)
+    if isinstance(error, DeadlineTooShort | StageTimeout):
+        return Degradation(stage=stage, reason="DEADLINE")
+    told = isinstance(error, InvalidInput | InternalError)
+    return Degradation(stage=stage, reason=error.reason if told else error.code.name)
 
 
 def _us(seconds: float) -> int:

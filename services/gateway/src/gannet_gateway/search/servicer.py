@@ -1,5 +1,6 @@
 """SearchService on the wire."""
 
+from dataclasses import replace
 from typing import Any
 
 from gannet.gateway.v1 import search_pb2, search_pb2_grpc
@@ -24,7 +25,18 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def Search(self, request: search_pb2.SearchRequest, context: Any) -> search_pb2.SearchResponse:  # noqa: N802
         del context
         text = wire.check_query(request.query, self._config.query_bytes_max)
-        options = wire.to_options(request.options, prefix="options", top_k_max=self._config.top_k_max)
-        collection = await self._ledger.collection_settings(parse_collection(request.parent, "parent"))
-        query = Query.of(text, options, collection, self._config, top_k_default=TOP_K_DEFAULT)
-        return wire.from_result(await self._searcher.search(collection, query))
+        options = wire.to_options(
+            request.options,
+            prefix="options",
+            top_k_max=self._config.top_k_max,
+            filter_bytes_max=self._config.filter_bytes_max,
+        )
+        name = parse_collection(request.parent, "parent")
+        page = wire.to_page(request, name)
+        collection = await self._ledger.collection_settings(name)
+        if page.generation is not None:
+            field = "page_token" if request.page_token else "generation"
+            collection = replace(collection, generation=collection.as_of(page.generation, field))
+        query = Query.of(text, options, collection, self._config, top_k_default=TOP_K_DEFAULT, page=page)
+        result = await self._searcher.search(collection, query)
+        return wire.from_result(result, wire.next_page_token(request, name, result, query.offset + query.top_k))

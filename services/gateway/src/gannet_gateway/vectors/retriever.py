@@ -1,38 +1,53 @@
-"""Queries to Qdrant: dense, BM25, or both fused by reciprocal rank, always inside one collection at one generation."""
+"""Queries to Qdrant: dense, BM25, or both fused, always inside one collection at one generation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from qdrant_client import AsyncQdrantClient, models
 
-from gannet_gateway.names import CollectionName
+from gannet_gateway.search.filter import Filter
+from gannet_gateway.vectors import lists
 from gannet_gateway.vectors.index import ask
+from gannet_gateway.vectors.lists import Found, Fusion, Method
 from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse
+from gannet_gateway.vectors.visible import Snapshot, around, visible
 from gannet_service import call
 
 # A fused list is only as deep as what it is fused from: each stage fetches more than is wanted.
 PREFETCH_FACTOR = 4
 PREFETCH_MIN = 50
 PREFETCH_MAX = 4000
+# Passages whose surroundings one request asks for: the embedded Qdrant takes 256 conditions.
+NEIGHBOURS_OF_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fusion:
-    """Reciprocal rank fusion; see FusionOptions in search.proto."""
+class Wanted:
+    """What to look for.
 
-    k: int
-    dense_weight: float
-    sparse_weight: float
+    Attributes:
+        dense: f32[D], or None to look by words alone.
+        sparse: terms, or None to look by the embedding alone; one without terms (a query of stop words) is left out.
+        fusion: of the two, where both are given.
+        limit: most candidates.
+        narrowed: the caller's filter.
+        dense_score_min: least similarity of what the dense stage finds.
+        exact: score the dense stage again from full-precision vectors.
+        explain: keep each stage's rank and score.
+        vectors: names of the vectors to give back.
+    """
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """What a search sees: one collection at one generation, in the Qdrant collection that holds its vectors."""
-
-    collection: CollectionName
-    generation: int
-    qdrant_collection: str
+    dense: NDArray[np.float32] | None
+    sparse: Sparse | None
+    fusion: Fusion
+    limit: int
+    narrowed: Filter | None = None
+    dense_score_min: float | None = None
+    exact: bool = False
+    explain: bool = False
+    vectors: tuple[str, ...] = ()
 
 
 class Retriever:
@@ -42,79 +57,139 @@ class Retriever:
         self._client = client
         self._timeout_s = timeout_s
 
-    async def search(
-        self,
-        snapshot: Snapshot,
-        *,
-        dense: NDArray[np.float32] | None,
-        sparse: Sparse | None,
-        fusion: Fusion,
-        limit: int,
-    ) -> list[Candidate]:
+    async def search(self, snapshot: Snapshot, wanted: Wanted) -> list[Found]:
         """The best candidates by falling score: fused if both vectors are given, else of the one that is.
 
-        A sparse vector without terms (a query of stop words) is left out.
+        Qdrant fuses reciprocal ranks itself. What needs the stages' own scores (relative scores, exact, explain) fetches both lists.
 
         Raises:
             DependencyUnavailable: the vector store does not answer.
         """
-        visible = _visible(snapshot)
-        stages = _stages(dense, sparse, visible)
+        stages = _stages(snapshot, wanted)
         if not stages:
             return []
-        timeout_s = max(1, round(call.remaining_s(self._timeout_s)))
-        if len(stages) == 1:
-            query, using, params = stages[0]
-            request = self._client.query_points(
-                snapshot.qdrant_collection,
-                query=query,
-                using=using,
-                query_filter=visible,
-                search_params=params,
-                limit=limit,
-                timeout=timeout_s,
-            )
-        else:
-            depth = min(PREFETCH_MAX, max(PREFETCH_MIN, PREFETCH_FACTOR * limit))
-            prefetch = [
-                models.Prefetch(query=query, using=using, filter=visible, params=params, limit=depth)
-                for query, using, params in stages
-            ]
-            rrf = models.Rrf(k=fusion.k, weights=[fusion.dense_weight, fusion.sparse_weight])
-            request = self._client.query_points(
-                snapshot.qdrant_collection,
-                prefetch=prefetch,
-                query=models.RrfQuery(rrf=rrf),
-                limit=limit,
-                timeout=timeout_s,
-            )
-        points = (await ask(request)).points
-        found = [Candidate.of(point.payload or {}, point.score) for point in points]
-        # Reciprocal ranks tie often (first of one stage, first of the other), and Qdrant breaks ties by where points happen to lie.
-        return sorted(found, key=lambda candidate: (-candidate.score, candidate.document, candidate.ordinal))
+        is_fused = len(stages) > 1
+        if wanted.exact or (is_fused and (wanted.explain or wanted.fusion.method is Method.RELATIVE_SCORE)):
+            return await self._by_lists(snapshot, wanted, stages)
+        request = _fused(wanted, stages) if is_fused else _alone(wanted, stages[0], wanted.limit)
+        (found,) = await self._query(snapshot, [request])
+        return _in_order([lists.of_point(point, None if is_fused else stages[0].using) for point in found])
 
+    async def neighbours(
+        self, snapshot: Snapshot, candidates: Sequence[Candidate], reach: int
+    ) -> list[tuple[Candidate, ...]]:
+        """For each candidate the passages of its revision at most `reach` before and behind it, in the document's order.
 
-def _visible(snapshot: Snapshot) -> models.Filter:
-    """The one filter: this tenant, this collection, this generation. Every stage carries it, and so does the IDF corpus."""
-    name, generation = snapshot.collection, snapshot.generation
-    return models.Filter(
-        must=[
-            models.FieldCondition(key="tenant", match=models.MatchValue(value=name.tenant)),
-            models.FieldCondition(key="collection", match=models.MatchValue(value=name.collection)),
-            models.FieldCondition(key="gen_from", range=models.Range(lte=generation)),
-            models.FieldCondition(key="gen_to", range=models.Range(gt=generation)),
+        Raises:
+            DependencyUnavailable: the vector store does not answer.
+        """
+        stored: dict[tuple[str, int, int], Candidate] = {}
+        for at in range(0, len(candidates), NEIGHBOURS_OF_MAX):
+            some = candidates[at : at + NEIGHBOURS_OF_MAX]
+            page = self._client.scroll(
+                snapshot.qdrant_collection,
+                scroll_filter=around(snapshot, some, reach),
+                limit=len(some) * (2 * reach + 1),
+                timeout=self._seconds_left(),
+            )
+            for record in (await ask(page))[0]:
+                near = Candidate.of(record.payload or {}, 0.0)
+                stored[near.document.document, near.revision, near.ordinal] = near
+        return [
+            tuple(
+                stored[key]
+                for ordinal in range(one.ordinal - reach, one.ordinal + reach + 1)
+                if ordinal != one.ordinal and (key := (one.document.document, one.revision, ordinal)) in stored
+            )
+            for one in candidates
         ]
+
+    async def _by_lists(self, snapshot: Snapshot, wanted: Wanted, stages: list["_Stage"]) -> list[Found]:
+        requests = [_alone(wanted, stage, _depth(wanted.limit)) for stage in stages]
+        found: dict[str, list[Found]] = {}
+        for stage, points in zip(stages, await self._query(snapshot, requests), strict=True):
+            listed = [lists.of_point(point, stage.using) for point in points]
+            if stage.using == DENSE and wanted.exact and wanted.dense is not None:
+                listed = lists.rescored(wanted.dense, listed, wanted.dense_score_min)
+            found[stage.using] = _in_order(listed)
+        fused = lists.fused(found.get(DENSE), found.get(SPARSE), wanted.fusion)
+        return _in_order(fused)[: wanted.limit]
+
+    async def _query(self, snapshot: Snapshot, requests: list[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
+        replies = self._client.query_batch_points(snapshot.qdrant_collection, requests, timeout=self._seconds_left())
+        return [reply.points for reply in await ask(replies)]
+
+    def _seconds_left(self) -> int:
+        return max(1, round(call.remaining_s(self._timeout_s)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """One way of finding: a query vector, the vector that it is compared with, and who may be found."""
+
+    query: list[float] | models.SparseVector
+    using: str
+    filter: models.Filter
+    params: models.SearchParams | None
+    score_min: float | None
+
+
+def _stages(snapshot: Snapshot, wanted: Wanted) -> list[_Stage]:
+    seen = visible(snapshot, wanted.narrowed)
+    stages: list[_Stage] = []
+    if wanted.dense is not None:
+        dense = wanted.dense.tolist()
+        stages.append(_Stage(query=dense, using=DENSE, filter=seen, params=None, score_min=wanted.dense_score_min))
+    if wanted.sparse is not None and len(wanted.sparse.indices):
+        terms = models.SparseVector(indices=wanted.sparse.indices.tolist(), values=wanted.sparse.values.tolist())
+        # Collection-wide statistics would leak one tenant's words into another's scores; statistics of what the caller's filter lets
+        # through would change a passage's score with every filter.
+        corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=visible(snapshot)))
+        stages.append(_Stage(query=terms, using=SPARSE, filter=seen, params=corpus, score_min=None))
+    return stages
+
+
+def _alone(wanted: Wanted, stage: _Stage, limit: int) -> models.QueryRequest:
+    vectors = {*wanted.vectors, DENSE} if wanted.exact and stage.using == DENSE else wanted.vectors
+    return models.QueryRequest(
+        query=stage.query,
+        using=stage.using,
+        filter=stage.filter,
+        params=stage.params,
+        score_threshold=stage.score_min,
+        limit=limit,
+        with_payload=True,
+        with_vector=sorted(vectors) or False,
     )
 
 
-def _stages(
-    dense: NDArray[np.float32] | None, sparse: Sparse | None, visible: models.Filter
-) -> list[tuple[list[float] | models.SparseVector, str, models.SearchParams | None]]:
-    stages: list[tuple[list[float] | models.SparseVector, str, models.SearchParams | None]] = []
-    if dense is not None:
-        stages.append((dense.tolist(), DENSE, None))
-    if sparse is not None and len(sparse.indices):
-        vector = models.SparseVector(indices=sparse.indices.tolist(), values=sparse.values.tolist())
-        # Collection-wide statistics would leak one tenant's words into another's scores.
-        stages.append((vector, SPARSE, models.SearchParams(idf=models.IdfCorpusParams(corpus=visible))))
-    return stages
+def _fused(wanted: Wanted, stages: list[_Stage]) -> models.QueryRequest:
+    prefetch = [
+        models.Prefetch(
+            query=stage.query,
+            using=stage.using,
+            filter=stage.filter,
+            params=stage.params,
+            score_threshold=stage.score_min,
+            limit=_depth(wanted.limit),
+        )
+        for stage in stages
+    ]
+    fusion = wanted.fusion
+    rrf = models.Rrf(k=fusion.k, weights=[fusion.dense_weight, fusion.sparse_weight])
+    return models.QueryRequest(
+        prefetch=prefetch,
+        query=models.RrfQuery(rrf=rrf),
+        limit=wanted.limit,
+        with_payload=True,
+        with_vector=sorted(wanted.vectors) or False,
+    )
+
+
+def _depth(limit: int) -> int:
+    return min(PREFETCH_MAX, max(PREFETCH_MIN, PREFETCH_FACTOR * limit))
+
+
+def _in_order(found: list[Found]) -> list[Found]:
+    """By falling score. Reciprocal ranks tie often (first of one stage, first of the other), and Qdrant breaks ties by where points lie."""
+    return sorted(found, key=lambda one: (-one.candidate.score, one.candidate.document, one.candidate.ordinal))

@@ -63,7 +63,7 @@ class AnswerRequest(_message.Message):
     """sentences_max bounds the answer, 1 to 50 sentences; 0 means the generator's default."""
     @_builtins.property
     def search(self) -> _search_pb2.SearchOptions:
-        """search tunes the retrieval of the passages; top_k may be 1 to 50 here."""
+        """search tunes the retrieval of the passages; top_k may be 1 to 50 here. Neighbours are returned, and not read by the generator."""
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode
     SEARCH_MODE_SPARSE: _SearchMode.ValueType  # 2
     """SEARCH_MODE_SPARSE matches words (BM25)."""
     SEARCH_MODE_HYBRID: _SearchMode.ValueType  # 3
-    """SEARCH_MODE_HYBRID fuses both by reciprocal rank."""
+    """SEARCH_MODE_HYBRID fuses both."""
 
 class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """SearchMode is the way candidates are found."""
@@ -45,8 +45,32 @@ SEARCH_MODE_DENSE: SearchMode.ValueType  # 1
 SEARCH_MODE_SPARSE: SearchMode.ValueType  # 2
 """SEARCH_MODE_SPARSE matches words (BM25)."""
 SEARCH_MODE_HYBRID: SearchMode.ValueType  # 3
-"""SEARCH_MODE_HYBRID fuses both by reciprocal rank."""
+"""SEARCH_MODE_HYBRID fuses both."""
 Global___SearchMode: _TypeAlias = SearchMode  # noqa: Y015
+
+class _FusionMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FusionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FusionMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FUSION_METHOD_UNSPECIFIED: _FusionMethod.ValueType  # 0
+    """FUSION_METHOD_UNSPECIFIED means RRF."""
+    FUSION_METHOD_RRF: _FusionMethod.ValueType  # 1
+    """FUSION_METHOD_RRF is reciprocal rank fusion: sum over stages of 1 / ((rank + 1) / weight + k - 1), rank from 0."""
+    FUSION_METHOD_RELATIVE_SCORE: _FusionMethod.ValueType  # 2
+    """FUSION_METHOD_RELATIVE_SCORE scales each stage's scores to 0..1 and adds them by weight: how far apart scores are counts."""
+
+class FusionMethod(_FusionMethod, metaclass=_FusionMethodEnumTypeWrapper):
+    """FusionMethod is the way two lists become one."""
+
+FUSION_METHOD_UNSPECIFIED: FusionMethod.ValueType  # 0
+"""FUSION_METHOD_UNSPECIFIED means RRF."""
+FUSION_METHOD_RRF: FusionMethod.ValueType  # 1
+"""FUSION_METHOD_RRF is reciprocal rank fusion: sum over stages of 1 / ((rank + 1) / weight + k - 1), rank from 0."""
+FUSION_METHOD_RELATIVE_SCORE: FusionMethod.ValueType  # 2
+"""FUSION_METHOD_RELATIVE_SCORE scales each stage's scores to 0..1 and adds them by weight: how far apart scores are counts."""
+Global___FusionMethod: _TypeAlias = FusionMethod  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
@@ -55,10 +79,23 @@ class SearchRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PAGING_DEPTH_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
     query: _builtins.str
     """query is what to look for: 1 to 8,192 bytes of UTF-8, not only white space."""
+    page_token: _builtins.str
+    """page_token continues a search after SearchResponse.next_page_token's page, at its generation. All other fields must be as they
+    were; a token of another search is INVALID_ARGUMENT, one whose generation is no longer kept is NOT_FOUND, reason GENERATION_GONE.
+    """
+    paging_depth: _builtins.int
+    """paging_depth is how many passages the pages of top_k go through, top_k to 1,000 (200 where reranked): every page is cut from the
+    same ranking, which is made anew for each. 0 means one page, and an empty next_page_token.
+    """
+    generation: _builtins.int
+    """generation reads the collection as it was then; 0 means the latest. NOT_FOUND, reason GENERATION_GONE, where it is no longer kept."""
     @_builtins.property
     def options(self) -> Global___SearchOptions:
         """options tune retrieval; absent means the defaults of the collection."""
@@ -69,10 +106,13 @@ class SearchRequest(_message.Message):
         parent: _builtins.str = ...,
         query: _builtins.str = ...,
         options: Global___SearchOptions | None = ...,
+        page_token: _builtins.str = ...,
+        paging_depth: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "parent", b"parent", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "options", b"options", "page_token", b"page_token", "paging_depth", b"paging_depth", "parent", b"parent", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -86,10 +126,37 @@ class SearchOptions(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     FUSION_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DENSE_SCORE_MIN_FIELD_NUMBER: _builtins.int
+    MAX_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
+    DIVERSITY_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    FEEDBACK_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """top_k is the number of passages wanted, 1 to 1,000; absent means 10 for Search and 5 for answers. 0 is INVALID_ARGUMENT."""
     mode: Global___SearchMode.ValueType
     """mode is the way candidates are found."""
+    filter: _builtins.str
+    """filter narrows the search to documents whose id or metadata it holds for, at most 2,048 bytes and 64 comparisons; empty means all.
+    A typed subset of AIP-160: `metadata.year >= 2024 AND metadata.tags:"grpc" AND NOT metadata.draft = true`. Fields are `document`
+    (the id) and `metadata.KEY`, with KEY in quotes unless it is letters, digits, "_" and "-". Literals are strings in quotes,
+    numbers, true and false; a string behind < <= > >= is a date or time (RFC 3339). `KEY:*` asks whether it is there. OR binds
+    tighter than AND. A mistake is INVALID_ARGUMENT with its place.
+    """
+    dense_score_min: _builtins.float
+    """dense_score_min is the least similarity of the embeddings for the dense stage to find a passage, -1 to 1; absent means none.
+    BM25 may find it all the same.
+    """
+    max_per_document: _builtins.int
+    """max_per_document is the most passages of one document, 1 to 100; absent means no limit. At most 1,000 candidates are looked at."""
+    exact: _builtins.bool
+    """exact scores the dense stage again from full-precision vectors, where the vector store holds quantised ones."""
+    neighbours: _builtins.int
+    """neighbours is the number of passages before and behind each one that are returned with it, 0 to 5; for at most 100 passages."""
+    explain: _builtins.bool
+    """explain sets dense, sparse and their ranks in Scores in HYBRID mode."""
     @_builtins.property
     def fusion(self) -> Global___FusionOptions:
         """fusion tunes HYBRID; ignored in the other modes."""
@@ -98,6 +165,14 @@ class SearchOptions(_message.Message):
     def rerank(self) -> Global___RerankOptions:
         """rerank overrides the collection's policy."""
 
+    @_builtins.property
+    def diversity(self) -> Global___DiversityOptions:
+        """diversity chooses passages that are unlike each other; absent means by score alone."""
+
+    @_builtins.property
+    def feedback(self) -> Global___FeedbackOptions:
+        """feedback searches a second time, for the query moved towards the best passages of the first; absent means once."""
+
     def __init__(
         self,
         *,
@@ -105,42 +180,117 @@ class SearchOptions(_message.Message):
         mode: Global___SearchMode.ValueType = ...,
         fusion: Global___FusionOptions | None = ...,
         rerank: Global___RerankOptions | None = ...,
+        filter: _builtins.str = ...,
+        dense_score_min: _builtins.float | None = ...,
+        max_per_document: _builtins.int | None = ...,
+        diversity: Global___DiversityOptions | None = ...,
+        exact: _builtins.bool = ...,
+        neighbours: _builtins.int = ...,
+        explain: _builtins.bool = ...,
+        feedback: Global___FeedbackOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "fusion", b"fusion", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "feedback", b"feedback", "fusion", b"fusion", "max_per_document", b"max_per_document", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "fusion", b"fusion", "mode", b"mode", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "exact", b"exact", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "max_per_document", b"max_per_document", "mode", b"mode", "neighbours", b"neighbours", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dense_score_min: _TypeAlias = _typing.Literal["dense_score_min"]  # noqa: Y015
+    _WhichOneofArgType__dense_score_min: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min"]  # noqa: Y015
+    _WhichOneofReturnType__max_per_document: _TypeAlias = _typing.Literal["max_per_document"]  # noqa: Y015
+    _WhichOneofArgType__max_per_document: _TypeAlias = _typing.Literal["_max_per_document", b"_max_per_document"]  # noqa: Y015
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_score_min) -> _WhichOneofReturnType__dense_score_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_per_document) -> _WhichOneofReturnType__max_per_document | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___SearchOptions: _TypeAlias = SearchOptions  # noqa: Y015
 
 @_typing.final
+class DiversityOptions(_message.Message):
+    """DiversityOptions tune maximal marginal relevance (Carbonell & Goldstein 1998): each pick has the greatest balance · relevance -
+    (1 - balance) · likeness to the nearest pick before it. At most 200 passages.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BALANCE_FIELD_NUMBER: _builtins.int
+    balance: _builtins.float
+    """balance is 0 (unlike each other) to 1 (by relevance); absent means 0.7. Scores.final is the relevance, and does not fall evenly."""
+    def __init__(
+        self,
+        *,
+        balance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "balance", b"balance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_balance", b"_balance", "balance", b"balance"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__balance: _TypeAlias = _typing.Literal["balance"]  # noqa: Y015
+    _WhichOneofArgType__balance: _TypeAlias = _typing.Literal["_balance", b"_balance"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__balance) -> _WhichOneofReturnType__balance | None: ...
+
+Global___DiversityOptions: _TypeAlias = DiversityOptions  # noqa: Y015
+
+@_typing.final
+class FeedbackOptions(_message.Message):
+    """FeedbackOptions tune pseudo-relevance feedback (Rocchio for embeddings, as RM3 for words)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    passages: _builtins.int
+    """passages is the number of best passages that are taken as relevant, 1 to 10; 0 means 3."""
+    weight: _builtins.float
+    """weight is theirs beside the query's, > 0 to 10; absent means 0.3."""
+    def __init__(
+        self,
+        *,
+        passages: _builtins.int = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "passages", b"passages", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___FeedbackOptions: _TypeAlias = FeedbackOptions  # noqa: Y015
+
+@_typing.final
 class FusionOptions(_message.Message):
-    """FusionOptions tune reciprocal rank fusion, score = sum over stages of 1 / ((rank + 1) / weight + k - 1)."""
+    """FusionOptions say how the two stages of HYBRID are fused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     K_FIELD_NUMBER: _builtins.int
     DENSE_WEIGHT_FIELD_NUMBER: _builtins.int
     SPARSE_WEIGHT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     k: _builtins.int
-    """k damps the lead of the first ranks, 1 to 1,000; absent means the server's default."""
+    """k damps the lead of the first ranks in RRF, 1 to 1,000; absent means the server's default."""
     dense_weight: _builtins.float
     """dense_weight is the weight of the dense ranking, > 0 to 100; absent means the server's default."""
     sparse_weight: _builtins.float
     """sparse_weight is the weight of the BM25 ranking, > 0 to 100; absent means the server's default."""
+    method: Global___FusionMethod.ValueType
+    """method is the way of fusing."""
     def __init__(
         self,
         *,
         k: _builtins.int | None = ...,
         dense_weight: _builtins.float | None = ...,
         sparse_weight: _builtins.float | None = ...,
+        method: Global___FusionMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_k", b"_k", "_sparse_weight", b"_sparse_weight", "dense_weight", b"dense_weight", "k", b"k", "sparse_weight", b"sparse_weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_k", b"_k", "_sparse_weight", b"_sparse_weight", "dense_weight", b"dense_weight", "k", b"k", "sparse_weight", b"sparse_weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight", "_k", b"_k", "_sparse_weight", b"_sparse_weight", "dense_weight", b"dense_weight", "k", b"k", "method", b"method", "sparse_weight", b"sparse_weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_weight: _TypeAlias = _typing.Literal["dense_weight"]  # noqa: Y015
     _WhichOneofArgType__dense_weight: _TypeAlias = _typing.Literal["_dense_weight", b"_dense_weight"]  # noqa: Y015
@@ -206,11 +356,16 @@ class SearchResponse(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the collection's state that every passage belongs to."""
+    next_page_token: _builtins.str
+    """next_page_token asks for the next page; empty at the end of the ranking, and without paging_depth."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
-        """passages are sorted by falling scores.final; equal scores have a fixed order. At most one per chunk."""
+        """passages are sorted by falling scores.final, with diversity in the order of choice; equal scores have a fixed order. At most one
+        per chunk.
+        """
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedCompositeFieldContainer[Global___Degradation]:
@@ -227,10 +382,11 @@ class SearchResponse(_message.Message):
         generation: _builtins.int = ...,
         degraded: _abc.Iterable[Global___Degradation] | None = ...,
         timings: Global___SearchTimings | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "generation", b"generation", "passages", b"passages", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "generation", b"generation", "next_page_token", b"next_page_token", "passages", b"passages", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +405,7 @@ class Passage(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "{document}/chunks/{ordinal}"."""
     document: _builtins.str
@@ -271,6 +428,10 @@ class Passage(_message.Message):
     def scores(self) -> Global___Scores:
         """scores are those of the stages that ran."""
 
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """neighbours are the passages around this one, in the document's order and without scores; they may overlap it, as offsets say."""
+
     def __init__(
         self,
         *,
@@ -283,10 +444,11 @@ class Passage(_message.Message):
         title: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
         scores: Global___Scores | None = ...,
+        neighbours: _abc.Iterable[Global___Passage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "end_byte", b"end_byte", "metadata", b"metadata", "name", b"name", "revision", b"revision", "scores", b"scores", "start_byte", b"start_byte", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "end_byte", b"end_byte", "metadata", b"metadata", "name", b"name", "neighbours", b"neighbours", "revision", b"revision", "scores", b"scores", "start_byte", b"start_byte", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -301,16 +463,22 @@ class Scores(_message.Message):
     SPARSE_FIELD_NUMBER: _builtins.int
     FUSED_FIELD_NUMBER: _builtins.int
     RERANK_FIELD_NUMBER: _builtins.int
+    DENSE_RANK_FIELD_NUMBER: _builtins.int
+    SPARSE_RANK_FIELD_NUMBER: _builtins.int
     final: _builtins.float
     """final is the score that the order follows."""
     dense: _builtins.float
-    """dense is the similarity of the embeddings; set in DENSE mode."""
+    """dense is the similarity of the embeddings; set in DENSE mode, and in HYBRID mode with explain where that stage found the passage."""
     sparse: _builtins.float
-    """sparse is the BM25 score; set in SPARSE mode."""
+    """sparse is the BM25 score; set in SPARSE mode, and in HYBRID mode likewise."""
     fused: _builtins.float
-    """fused is the reciprocal rank score; set in HYBRID mode."""
+    """fused is the score of the fusion; set in HYBRID mode."""
     rerank: _builtins.float
     """rerank is the cross-encoder's logit; set if it read the passage."""
+    dense_rank: _builtins.int
+    """dense_rank is the place in the dense stage's list, from 1; set in HYBRID mode with explain."""
+    sparse_rank: _builtins.int
+    """sparse_rank is the place in BM25's list, likewise."""
     def __init__(
         self,
         *,
@@ -319,27 +487,37 @@ class Scores(_message.Message):
         sparse: _builtins.float | None = ...,
         fused: _builtins.float | None = ...,
         rerank: _builtins.float | None = ...,
+        dense_rank: _builtins.int | None = ...,
+        sparse_rank: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_fused", b"_fused", "_rerank", b"_rerank", "_sparse", b"_sparse", "dense", b"dense", "fused", b"fused", "rerank", b"rerank", "sparse", b"sparse"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_dense_rank", b"_dense_rank", "_fused", b"_fused", "_rerank", b"_rerank", "_sparse", b"_sparse", "_sparse_rank", b"_sparse_rank", "dense", b"dense", "dense_rank", b"dense_rank", "fused", b"fused", "rerank", b"rerank", "sparse", b"sparse", "sparse_rank", b"sparse_rank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_fused", b"_fused", "_rerank", b"_rerank", "_sparse", b"_sparse", "dense", b"dense", "final", b"final", "fused", b"fused", "rerank", b"rerank", "sparse", b"sparse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense", b"_dense", "_dense_rank", b"_dense_rank", "_fused", b"_fused", "_rerank", b"_rerank", "_sparse", b"_sparse", "_sparse_rank", b"_sparse_rank", "dense", b"dense", "dense_rank", b"dense_rank", "final", b"final", "fused", b"fused", "rerank", b"rerank", "sparse", b"sparse", "sparse_rank", b"sparse_rank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense: _TypeAlias = _typing.Literal["dense"]  # noqa: Y015
     _WhichOneofArgType__dense: _TypeAlias = _typing.Literal["_dense", b"_dense"]  # noqa: Y015
+    _WhichOneofReturnType__dense_rank: _TypeAlias = _typing.Literal["dense_rank"]  # noqa: Y015
+    _WhichOneofArgType__dense_rank: _TypeAlias = _typing.Literal["_dense_rank", b"_dense_rank"]  # noqa: Y015
     _WhichOneofReturnType__fused: _TypeAlias = _typing.Literal["fused"]  # noqa: Y015
     _WhichOneofArgType__fused: _TypeAlias = _typing.Literal["_fused", b"_fused"]  # noqa: Y015
     _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
     _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
     _WhichOneofReturnType__sparse: _TypeAlias = _typing.Literal["sparse"]  # noqa: Y015
     _WhichOneofArgType__sparse: _TypeAlias = _typing.Literal["_sparse", b"_sparse"]  # noqa: Y015
+    _WhichOneofReturnType__sparse_rank: _TypeAlias = _typing.Literal["sparse_rank"]  # noqa: Y015
+    _WhichOneofArgType__sparse_rank: _TypeAlias = _typing.Literal["_sparse_rank", b"_sparse_rank"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__dense) -> _WhichOneofReturnType__dense | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dense_rank) -> _WhichOneofReturnType__dense_rank | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fused) -> _WhichOneofReturnType__fused | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rerank) -> _WhichOneofReturnType__rerank | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse) -> _WhichOneofReturnType__sparse | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sparse_rank) -> _WhichOneofReturnType__sparse_rank | None: ...
 
 Global___Scores: _TypeAlias = Scores  # noqa: Y015
 
@@ -350,7 +528,9 @@ class Degradation(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """stage is "rerank" (the first stage's order was kept)."""
+    """stage is "embed" (HYBRID only: found by BM25 alone, scores.sparse instead of scores.fused) or "rerank" (the first stage's order was
+    kept).
+    """
     reason: _builtins.str
     """reason is an UPPER_SNAKE_CASE code such as UNAVAILABLE or DEADLINE."""
     def __init__(

@@ -48,8 +48,9 @@ class SearchServiceServicer:
 
     def Search(self, request, context):
         """Search returns the best passages of one collection, best first.
-        INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down.
-        A stage that the result survives without is skipped and named in degraded.
+        INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down; in DENSE
+        mode also the embedder. A stage that is down, or over its share of the deadline, and that the result survives without is skipped
+        and named in degraded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

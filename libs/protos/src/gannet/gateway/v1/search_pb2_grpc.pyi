@@ -18,8 +18,9 @@ class SearchServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
     """Search returns the best passages of one collection, best first.
-    INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down.
-    A stage that the result survives without is skipped and named in degraded.
+    INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down; in DENSE
+    mode also the embedder. A stage that is down, or over its share of the deadline, and that the result survives without is skipped
+    and named in degraded.
     """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -32,8 +33,9 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_search_pb2.SearchRequest, _abc.Awaitable[_search_pb2.SearchResponse]],
     ) -> _abc.Awaitable[_search_pb2.SearchResponse]:
         """Search returns the best passages of one collection, best first.
-        INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down.
-        A stage that the result survives without is skipped and named in degraded.
+        INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down; in DENSE
+        mode also the embedder. A stage that is down, or over its share of the deadline, and that the result survives without is skipped
+        and named in degraded.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _aio.Server) -> None: ...

@@ -9,19 +9,19 @@ import numpy as np
 import Stemmer
 from numpy.typing import NDArray
 
-from gannet_inference.stopwords import STOP_WORDS
 from gannet_kernels import bm25
+from gannet_lexical.stopwords import STOP_WORDS
 
 # Robertson & Zaragoza 2009, section 3.5: values that do well across collections.
 K1 = 1.2
 B = 0.75
 AVERAGE_LENGTH = 128.0
 
-# ISO 639-1 to Snowball's names.
+# ISO 639-1 to Snowball's names. Snowball's Serbian is written for Croatian, Bosnian and Serbian alike, in Latin and Cyrillic script.
 _STEMMERS = {
-    "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
+    "ar": "arabic", "bs": "serbian", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
     "eo": "esperanto", "es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish",
-    "fr": "french", "ga": "irish", "hi": "hindi", "hu": "hungarian", "hy": "armenian", "id": "indonesian",
+    "fr": "french", "ga": "irish", "hi": "hindi", "hr": "serbian", "hu": "hungarian", "hy": "armenian", "id": "indonesian",
     "it": "italian", "lt": "lithuanian", "ne": "nepali", "nl": "dutch", "no": "norwegian", "pl": "polish",
     "pt": "portuguese", "ro": "romanian", "ru": "russian", "sr": "serbian", "st": "sesotho", "sv": "swedish",
     "ta": "tamil", "tr": "turkish", "yi": "yiddish",
@@ -51,7 +51,8 @@ class Bm25Encoder:
     """Turns texts of one language into BM25 vectors; safe to use from several threads.
 
     A word is a run of letters and digits: `os.path.join` is three words, `snake_case` is two. Case is ignored, and
-    so are accents on Latin letters. Characters of scripts without spaces (Han, Kana) are words of their own.
+    so are accents on Latin letters: č, š and ž are c, s and z, and đ is d (in Croatian, dj as well). Characters of
+    scripts without spaces (Han, Kana) are words of their own.
 
     A term's id is the 64-bit FNV-1a hash of its stem's UTF-8 bytes, folded to 32 bits by exclusive or; 0 becomes 1. Ids
     are stored in indexes: they never change. Among 100,000 terms about one pair shares an id, and its counts add up.
@@ -118,7 +119,8 @@ class Bm25Encoder:
             term = bm25.DROPPED
         else:
             stem = self._stemmer.stemWord(text) if len(word) <= _STEMMED_BYTES_MAX else text
-            term = term_id(stem)
+            # Snowball's Serbian writes đ for dj.
+            term = term_id(stem.replace("đ", "d"))
         bm25.put_term(word_hash, term, self._keys, self._values)
         self._used += 1
         return term
@@ -146,7 +148,7 @@ _UNSPACED = re.compile("([\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U
 _TRANSLATED_MAX = 4096
 
 
-class _PunctuationToSpaces(dict[int, int]):
+class _Folded(dict[int, int]):
     """A translation table: keeps letters, marks and digits, turns everything else outside ASCII into a space."""
 
     def __missing__(self, code: int) -> int:
@@ -157,14 +159,15 @@ class _PunctuationToSpaces(dict[int, int]):
         return translated
 
 
-_PUNCTUATION_TO_SPACES = _PunctuationToSpaces()
+# The stroke of đ is no accent to Unicode; Croatian typed without accents has d in its place.
+_FOLDED = _Folded({ord("đ"): ord("d")})
 
 
 def fold(text: str) -> str:
     """Brings spellings of the same word together.
 
-    NFKC, case folding, accents off Latin letters, and spaces for punctuation outside ASCII.
+    NFKC, case folding, accents off Latin letters, d for đ, and spaces for punctuation outside ASCII.
     """
     decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
     bare = unicodedata.normalize("NFC", _ACCENTED_LATIN.sub(r"\1", decomposed))
-    return _UNSPACED.sub(r" \1 ", bare).translate(_PUNCTUATION_TO_SPACES)
+    return _UNSPACED.sub(r" \1 ", bare).translate(_FOLDED)

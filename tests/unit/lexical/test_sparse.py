@@ -1,19 +1,22 @@
 """BM25 vectors: words, stems, ids and weights."""
 
 import collections
+import re
 import threading
 
 import numpy as np
 import pytest
+import Stemmer
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import bm25 as reference
 
-from gannet_inference import sparse
-from gannet_inference.sparse import LANGUAGES, Bm25Encoder, fold, term_id
-from gannet_inference.stopwords import STOP_WORDS
+from gannet_lexical import sparse
+from gannet_lexical.sparse import LANGUAGES, Bm25Encoder, fold, term_id
+from gannet_lexical.stopwords import STOP_WORDS
 
 ENCODER = Bm25Encoder()
+ENCODERS = {"en": ENCODER, "hr": Bm25Encoder("hr")}
 
 
 def _weights(vector):
@@ -142,3 +145,55 @@ def test_fold_twice_changes_nothing_more(text):
     once = fold(text)
 
     assert fold(once).split() == once.split()
+
+
+# ---- Croatian -----------------------------------------------------------------------------------------------------
+
+# Snowball writes "ije" as "e" before it stems, and "dj" as "đ".
+CROATIAN = st.text(alphabet="abcčćdđefghijklmnoprsštuvzžČĆĐŠŽ ", max_size=60)
+TYPED_WITHOUT_CARONS = str.maketrans("čćđšžČĆĐŠŽ", "ccdszCCDSZ")
+
+
+def naive_terms(language, text):
+    """Fold each word, drop stop words, stem, and write đ as d: the analysis in four plain lines."""
+    snowball = Stemmer.Stemmer({"hr": "serbian", "en": "english"}[language])
+    words = re.findall("[a-z0-9]+", text.lower().translate(TYPED_WITHOUT_CARONS))
+    kept = [word for word in words if word not in STOP_WORDS[language]]
+    return [term_id(snowball.stemWord(word).replace("đ", "d")) for word in kept]
+
+
+@pytest.mark.parametrize("language", ["hr", "en"])
+@given(text=CROATIAN)
+def test_query_and_passage_use_the_naive_analysis(language, text):
+    """A query's terms and a passage's are the same, and are what the plain reading of the rules gives."""
+    encoder = ENCODERS[language]
+    terms = naive_terms(language, text)
+
+    assert _weights(encoder.query(text)) == reference.count_terms(terms)
+    assert _weights(encoder.passage(text, 20.0)) == pytest.approx(
+        reference.weigh_terms(terms, sparse.K1, sparse.B, 20.0), rel=1e-6
+    )
+
+
+@given(text=CROATIAN)
+def test_query_typed_without_carons_finds_the_same_terms(text):
+    """Keyboards without č, ć, đ, š and ž search as well as those with them."""
+    plain = text.translate(TYPED_WITHOUT_CARONS)
+
+    assert _weights(ENCODERS["hr"].query(plain)) == _weights(ENCODERS["hr"].query(text))
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ("čokolade", "cokoladom"),
+        ("Sljeme čokolada", "sljeme cokolada"),
+        ("međed", "medjed"),
+        ("gradovima", "gradovi"),
+        ("SVEUČILIŠTU", "sveuciliste"),
+        ("nadležnoga tijela za zaštitu", "nadlezni tijelo zastita"),
+    ],
+)
+def test_query_croatian_forms_of_a_word_meet(one, other):
+    """Case endings, carons and the two spellings of đ do not matter, function words count for nothing."""
+    assert _weights(ENCODERS["hr"].query(one)) == _weights(ENCODERS["hr"].query(other))
