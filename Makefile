@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- a newcomer's four --------------------------------------------------------------------------------------------------
 
@@ -88,12 +88,18 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack clean
+.PHONY: eval bench-stack bench-embed-latency bench-overload clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
 bench-stack: setup models ## seconds to healthy, and back after kill -9 of each process
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_stack.py
+
+bench-embed-latency: setup models ## one query through the embedder beside a bare session.run, and with the bulk lane full
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed_latency.py
+
+bench-overload: setup models ## the embedder under five times its capacity: goodput, refusals, memory, recovery
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_overload.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist
