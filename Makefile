@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## list these targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- a newcomer's four --------------------------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ consistency: setup-dev ## many seeds of crashes against snapshot consistency; SE
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank clean
+.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -109,6 +109,12 @@ bench-embed: setup models ## embedding throughput beside other systems; installs
 
 bench-rerank: setup models ## reranking throughput beside other systems; installs them for itself (4 minutes)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_rerank.py
+
+bench-embed-latency: setup models ## one query through the embedder beside a bare session.run, and with the bulk lane full
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed_latency.py
+
+bench-overload: setup models ## the embedder under five times its capacity: goodput, refusals, memory, recovery
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_overload.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(service: str, **settings: object) -> Generator[Server]:
+def serving(service: str, *, cores: Collection[int] | None = None, **settings: object) -> Generator[Server]:
     """Starts `python -m gannet_<service>` on a free port, waits until it serves, and stops it at the end.
 
     Args:
         service: embedder or reranker.
+        cores: those it may use; None for this process's.
         settings: fields of its configuration, e.g. `precision="fp32"`.
 
     Raises:
@@ -53,10 +54,16 @@ def serving(service: str, **settings: object) -> Generator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
     # A file rather than a pipe: nobody reads a line per call while the measurement runs.
     log = folder / f"{service}-{os.getpid()}-{'-'.join(map(str, settings.values()))}.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"gannet_{service}"], env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+    ours = os.sched_getaffinity(0)
+    # A child inherits the cores from its first instruction on, and sizes its threads by them.
+    os.sched_setaffinity(0, cores or ours)
+    try:
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"gannet_{service}"], env=environment, stdout=output, stderr=subprocess.STDOUT
+            )
+    finally:
+        os.sched_setaffinity(0, ours)
     try:
         yield Server(address=f"127.0.0.1:{_port(process, log)}", pid=process.pid)
     finally:

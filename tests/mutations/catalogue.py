@@ -394,7 +394,7 @@ LIMITS = (
     _one(
         "a queue leaves its callers time to spare",
         "tests/unit/inference/test_lanes.py",
-        f"{INFERENCE}/lanes.py",
+        "libs/inference/src/gannet_inference/lanes.py",
         "- _WAIT_SHARE * (left_s - own_s)",
         "- (left_s - own_s)",
     ),

@@ -205,7 +205,7 @@ async def test_embed_of_a_short_text_does_not_wait_for_the_thread_that_prepares_
 
 
 async def test_embed_with_a_queue_too_long_for_the_deadline_is_refused_before_it_is_tokenised(session):
-    """The refusal says when to come back, and does not wait for the thread that would have tokenised the text."""
+    """The refusal says when to come back, and does not need the thread that would have tokenised the text."""
     encoder = bi_encoder(session, queue_max=8)
     embedder = TextEmbedder(encoder, queue_texts_max=64)
     encoder._pace.measured(1, 20.0)
@@ -213,12 +213,10 @@ async def test_embed_with_a_queue_too_long_for_the_deadline_is_refused_before_it
     await until(lambda: session.started.qsize() == 1)
     second = asyncio.create_task(embedder.embed(batch("a")))
     await until(lambda: encoder.waiting == 1)
-    held = threading.Event()
-    embedder._preparing.submit(lambda: held.wait(WAIT_S))
+    embedder._preparing.close()
     with pytest.raises(Overloaded) as refused:
         await embedder.embed(batch("x" * 2000, deadline_s=time.monotonic() + 25.0))
     assert refused.value.retry_after_s >= 2.5
-    held.set()
     session.gate.set()
     await asyncio.gather(first, second)
     assert session.started_so_far() == ["a", "a"]

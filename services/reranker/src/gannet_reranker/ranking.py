@@ -6,7 +6,7 @@ the windows that have not started along.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -164,7 +164,7 @@ class PassageRanker:
 
 
 @contextlib.contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals() -> Generator[None]:
     """Says a queue's refusal in the words of the contract."""
     try:
         yield
