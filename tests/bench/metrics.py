@@ -1,6 +1,8 @@
 """Ranking metrics over one query's ranked document ids and its gains."""
 
 import math
+import random
+import statistics
 from collections.abc import Mapping, Sequence
 
 
@@ -24,3 +26,10 @@ def success(ranked: Sequence[str], gains: Mapping[str, int], k: int) -> float:
 def reciprocal_rank(ranked: Sequence[str], gains: Mapping[str, int], k: int) -> float:
     """1 / rank of the first relevant document among the first `k`, else 0."""
     return next((1 / (place + 1) for place, document in enumerate(ranked[:k]) if document in gains), 0.0)
+
+
+def interval(values: Sequence[float], *, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean (percentiles over resampled queries; Efron 1979); the same for the same values."""
+    draw = random.Random(seed)  # noqa: S311 - resampling
+    means = sorted(statistics.fmean(draw.choices(values, k=len(values))) for _ in range(draws))
+    return means[round(0.025 * (draws - 1))], means[round(0.975 * (draws - 1))]

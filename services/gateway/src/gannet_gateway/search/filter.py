@@ -21,10 +21,11 @@ from datetime import UTC, datetime
 
 from gannet_service.errors import InvalidInput
 
-COMPARISONS_MAX = 64
-# The embedded Qdrant takes eight levels, and the filter is put inside of another.
+# The embedded Qdrant takes 256 conditions in eight levels; a NOT or a pair of operands is one, too, and the filter is put inside of
+# another.
+COMPARISONS_MAX = 50
 LEVELS_MAX = 6
-# The words that begin a grammar rule, for parentheses that open without end.
+# Open at once: the parser calls itself for each.
 _PARENTHESES_MAX = 16
 
 _TOKEN = re.compile(

@@ -66,20 +66,20 @@ class Searcher:
         found = await self._found(snapshot, query, vectors)
         retrieved = time.perf_counter()
         ranked, skipped = await self._ranked(query, found)
-        reranked = time.perf_counter()
+        ordered = time.perf_counter()
         end = query.offset + query.top_k
         passages = await self._passages(snapshot, query, ranked[query.offset : end])
         ended = time.perf_counter()
         return Result(
             mode=vectors.mode,
             passages=passages,
-            is_last=end >= min(len(ranked), query.depth),
+            is_last=end >= len(ranked),
             generation=collection.generation,
             degraded=vectors.degraded + skipped,
             timings=Timings(
                 embed_us=_us(embedded - started),
-                search_us=_us(retrieved - embedded + ended - reranked),
-                rerank_us=_us(reranked - retrieved) if query.rerank else 0,
+                search_us=_us(retrieved - embedded + ended - ordered),
+                rerank_us=_us(ordered - retrieved) if query.rerank else 0,
                 total_us=_us(ended - started),
             ),
         )

@@ -139,7 +139,7 @@ class SearchOptions(_message.Message):
     mode: Global___SearchMode.ValueType
     """mode is the way candidates are found."""
     filter: _builtins.str
-    """filter narrows the search to documents whose id or metadata it holds for, at most 2,048 bytes and 64 comparisons; empty means all.
+    """filter narrows the search to documents whose id or metadata it holds for, at most 2,048 bytes and 50 comparisons; empty means all.
     A typed subset of AIP-160: `metadata.year >= 2024 AND metadata.tags:"grpc" AND NOT metadata.draft = true`. Fields are `document`
     (the id) and `metadata.KEY`, with KEY in quotes unless it is letters, digits, "_" and "-". Literals are strings in quotes,
     numbers, true and false; a string behind < <= > >= is a date or time (RFC 3339). `KEY:*` asks whether it is there. OR binds
