@@ -99,11 +99,6 @@ class Peer:
         """Closes it."""
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
     def call(self, operation: str, *, timeout_s: float = CALL_TIMEOUT_S, **fields: Any) -> dict[str, Any]:
         """Sends one request and waits for its reply.
 
