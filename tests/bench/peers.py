@@ -4,6 +4,7 @@ An environment is made from the pinned list `envs/<name>.txt` when it is first n
 is installed for users. A worker (`peer_workers/*.py`) answers one JSON line per call, and takes the time itself.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -40,7 +41,7 @@ def ensure_env(name: str) -> Path:
     with filelock.FileLock(HOME / f".{name}.lock", timeout=INSTALL_TIMEOUT_S):
         if stamp.is_file() and stamp.read_text() == digest:
             return python
-        print(f"installing {pins.name} into {home.relative_to(report.ROOT)} ...", flush=True)
+        print(f"installing the packages of envs/{pins.name} ...", flush=True)
         shutil.rmtree(home, ignore_errors=True)
         _installed(name, [sys.executable, "-m", "venv", str(home)])
         # The list is complete, and without --no-deps torch would bring its CUDA packages along.
@@ -98,11 +99,6 @@ class Peer:
         """Closes it."""
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """The process."""
-        return self._process.pid
-
     def call(self, operation: str, *, timeout_s: float = CALL_TIMEOUT_S, **fields: Any) -> dict[str, Any]:
         """Sends one request and waits for its reply.
 
@@ -129,10 +125,13 @@ class Peer:
 
     def close(self) -> None:
         """Ends the process."""
-        if self._process.stdin is not None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._process.stdout.close()

@@ -48,7 +48,7 @@ def serving(service: str, *, cores: Collection[int] | None = None, **settings: o
     """
     prefix = f"GANNET_{service.upper()}_"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GANNET_")}
-    fields = {"models_dir": MODELS, "log_level": "INFO", **settings}
+    fields = {"models_dir": MODELS, "exit_with_parent": True, **settings}
     environment |= {f"{prefix}{name.upper()}": str(value) for name, value in fields.items()}
     folder = report.ROOT / ".gannet" / "bench-logs"
     folder.mkdir(parents=True, exist_ok=True)

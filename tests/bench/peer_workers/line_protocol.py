@@ -1,6 +1,6 @@
 """The worker's side of `peers.Peer`, standard library only: a JSON line in, a JSON line out, until the input ends.
 
-Texts are given once (`texts`) and then meant by their numbers, so that what is timed holds no protocol.
+Times are taken here, so that no protocol is in them.
 """
 
 import base64
@@ -85,9 +85,9 @@ def timed(calls: Sequence[Callable[[], object]]) -> list[float]:
     return seconds
 
 
-def peak_rss_mb(pid: str = "self") -> float:
-    """The most memory a process has held so far, MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
+def peak_rss_mb() -> float:
+    """The most memory this process has held so far, MB."""
+    status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
