@@ -492,20 +492,6 @@ KERNELS = (
         "max(nearest[row], likeness)",
         "likeness",
     ),
-    _one(
-        "an initial ends no sentence",
-        "tests/unit/gateway/test_chunking.py",
-        f"{KERNEL}/chunking.py",
-        "not classes[codes[stop - 2]] & WORD",
-        "classes[codes[stop - 2]] & WORD",
-    ),
-    _one(
-        "chunks are found again by bytes",
-        "tests/unit/gateway/test_chunking.py",
-        f"{KERNEL}/chunking.py",
-        "int(codes[at] >= 0x800) + ",
-        "",
-    ),
 )  # fmt: skip
 
 MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS)

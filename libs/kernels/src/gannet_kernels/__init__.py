@@ -1,5 +1,6 @@
 """Compute kernels: NumPy arrays in, NumPy arrays out; imports nothing of ours."""
 
+from gannet_kernels import bm25
 from gannet_kernels.diversity import mmr
 from gannet_kernels.fusion import fuse_relative_scores, fuse_z_scores, order_descending, relative_scores, z_scores
 from gannet_kernels.pooling import cls_pool, max_pool, mean_pool
@@ -8,6 +9,7 @@ from gannet_kernels.similarity import cosine, cosine_scores, dot_scores, exact_t
 from gannet_kernels.warm import compile_all, jit_available
 
 __all__ = [
+    "bm25",
     "cls_pool",
     "compile_all",
     "cosine",

@@ -32,7 +32,7 @@ def kernel(*types: str, fastmath: frozenset[str]) -> Callable[[Callable[P, R]], 
     and the services own their threads. Without Numba, or with NUMBA_DISABLE_JIT=1, the function stays plain Python.
 
     Args:
-        types: one per argument: `u8`, `u16`, `u32`, `u64`, `i64`, `f32`, `f64` or `bool`, followed by `[:]`, `[:,:]` or `[:,:,:]` for a
+        types: one per argument: `u8`, `u32`, `u64`, `i64`, `f32`, `f64` or `bool`, followed by `[:]`, `[:,:]` or `[:,:,:]` for a
             C-contiguous array; `out ` in front of one that is written to. A function that only other kernels call
             states none and takes on their types.
         fastmath: LLVM fast-math flags, one of the sets of this module.
@@ -61,7 +61,6 @@ def numba_type(name: str) -> Any:
     """Numba's type of an argument as `kernel` names it."""
     scalars = {
         "u8": numba.types.uint8,
-        "u16": numba.types.uint16,
         "u32": numba.types.uint32,
         "u64": numba.types.uint64,
         "i64": numba.types.int64,

@@ -82,13 +82,7 @@ def cls_pool(
 ) -> NDArray[np.float32]:
     """Takes each text's first row, that of the [CLS] token; arguments, result and errors as `mean_pool`."""
     _check(hidden, lengths)
-    pooled = np.zeros((hidden.shape[0], hidden.shape[2]), dtype=np.float32)
-    for text in range(hidden.shape[0]):
-        if lengths[text] > 0:
-            pooled[text] = hidden[text, 0]
-        if normalise:
-            _normalise(pooled, text)
-    return pooled
+    return mean_pool(hidden, np.minimum(lengths, 1), normalise)
 
 
 @kernel(fastmath=FAST_SUMS)

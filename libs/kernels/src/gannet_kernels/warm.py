@@ -18,7 +18,7 @@ def compile_all() -> None:
     """Compiles every kernel for the types it states; from then on other types are refused with a TypeError.
 
     A type that nobody stated, such as a strided view, would otherwise be compiled in the middle of a request, which
-    takes a second. From an empty cache this takes about 10 s; later processes load the machine code from disk in under
+    takes a second. From an empty cache this takes about 15 s; later processes load the machine code from disk in under
     a second. Where the package's folder cannot be written, Numba uses the user's cache folder.
     """
     if compiler_missing():
