@@ -10,11 +10,13 @@ UPLOAD = f"{GATEWAY}/documents/upload.py"
 RETRIEVER = f"{GATEWAY}/vectors/retriever.py"
 INDEX = f"{GATEWAY}/vectors/index.py"
 LEDGER = f"{GATEWAY}/ledger/ledger.py"
+CACHE_DIR = f"{GATEWAY}/cache"
 
 ANSWERS = "tests/unit/gateway/test_answers.py"
 INGESTION = "tests/unit/gateway/test_ingest.py"
 UPLOADS = "tests/unit/gateway/test_upload.py"
 SEARCH = "tests/unit/gateway/test_search.py"
+CACHE_TESTS = "tests/unit/gateway/cache"
 IMPORTS = "tests/contract/test_imports.py"
 
 
@@ -316,4 +318,30 @@ LIMITS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS)
+CACHE = (
+    _one("cache: a reply belongs to a generation", f"{CACHE_TESTS}/test_keys.py", f"{CACHE_DIR}/keys.py", "        collection.generation,\n", ""),
+    _one("cache: a reply belongs to a tenant", f"{CACHE_TESTS}/test_keys.py", f"{CACHE_DIR}/keys.py", "        collection.name.tenant,\n", ""),
+    _one(
+        "cache: a degraded reply is not kept",
+        f"{CACHE_TESTS}/test_results.py",
+        f"{GATEWAY}/search/servicer.py",
+        ", keep=not result.degraded)",
+        ")",
+    ),
+    _one(
+        "cache: nobody joins a computation that is being cancelled",
+        f"{CACHE_TESTS}/test_flight.py",
+        f"{CACHE_DIR}/flight.py",
+        "                self._forget(key, flight)  #",
+        "                #",
+    ),
+    _one(
+        "cache: a generation is read after the request arrived",
+        f"{CACHE_TESTS}/test_reader.py",
+        f"{CACHE_DIR}/reader.py",
+        "        task = self._next.get(name)\n",
+        "        task = self._next.get(name) or self._running.get(name)\n",
+    ),
+)  # fmt: skip
+
+MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *TENANTS, *LIMITS, *CACHE)

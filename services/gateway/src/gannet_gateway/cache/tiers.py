@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from prometheus_client import Counter
+
 from gannet_gateway.cache import metrics
 from gannet_gateway.cache.flight import SingleFlight
 from gannet_gateway.cache.local import LocalTier
@@ -75,5 +77,5 @@ class TieredCache:
             metrics.local_bytes.labels(self._name).set(self._local.size_bytes)
 
 
-def _outcomes(cache: str, tier: str) -> tuple[metrics.Counter, metrics.Counter]:
+def _outcomes(cache: str, tier: str) -> tuple[Counter, Counter]:
     return metrics.lookups.labels(cache, tier, "hit"), metrics.lookups.labels(cache, tier, "miss")
