@@ -319,8 +319,20 @@ LIMITS = (
 )  # fmt: skip
 
 CACHE = (
-    _one("cache: a reply belongs to a generation", f"{CACHE_TESTS}/test_keys.py", f"{CACHE_DIR}/keys.py", "        collection.generation,\n", ""),
-    _one("cache: a reply belongs to a tenant", f"{CACHE_TESTS}/test_keys.py", f"{CACHE_DIR}/keys.py", "        collection.name.tenant,\n", ""),
+    _one(
+        "cache: a reply belongs to a generation",
+        f"{CACHE_TESTS}/test_keys.py",
+        f"{CACHE_DIR}/keys.py",
+        "        collection.generation,\n",
+        "",
+    ),
+    _one(
+        "cache: a reply belongs to a tenant",
+        f"{CACHE_TESTS}/test_keys.py",
+        f"{CACHE_DIR}/keys.py",
+        "        collection.name.tenant,\n",
+        "",
+    ),
     _one(
         "cache: a degraded reply is not kept",
         f"{CACHE_TESTS}/test_results.py",
