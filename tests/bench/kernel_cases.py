@@ -18,7 +18,7 @@ from semantic_text_splitter import TextSplitter
 
 import gannet_kernels as ours
 from gannet_gateway.documents.chunking import chunk
-from gannet_inference.sparse import Bm25Encoder
+from gannet_lexical.sparse import Bm25Encoder
 
 DIM = 384
 PAIR_SIZE = "one pair × 384"

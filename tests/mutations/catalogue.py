@@ -14,6 +14,7 @@ LEDGER = f"{GATEWAY}/ledger/ledger.py"
 KERNEL = "libs/kernels/src/gannet_kernels"
 JOURNAL = f"{GATEWAY}/ledger/journal.py"
 PUBLISHER = f"{GATEWAY}/documents/publisher.py"
+CACHE_DIR = f"{GATEWAY}/cache"
 
 ANSWERS = "tests/unit/gateway/test_answers.py"
 INGESTION = "tests/unit/gateway/test_ingest.py"
@@ -27,6 +28,7 @@ RETRIEVAL = "tests/unit/gateway/test_retriever.py"
 RANKING = "tests/unit/gateway/test_ranking.py"
 FILTERS = "tests/unit/gateway/test_filter.py"
 LEXICAL = "tests/unit/lexical/test_sparse.py"
+CACHE_TESTS = "tests/unit/gateway/cache"
 IMPORTS = "tests/contract/test_imports.py"
 
 
@@ -494,4 +496,44 @@ KERNELS = (
     ),
 )  # fmt: skip
 
-MUTATIONS = (*ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS)
+CACHE = (
+    _one(
+        "cache: a reply belongs to a generation",
+        f"{CACHE_TESTS}/test_keys.py",
+        f"{CACHE_DIR}/keys.py",
+        "        collection.generation,\n",
+        "",
+    ),
+    _one(
+        "cache: a reply belongs to a tenant",
+        f"{CACHE_TESTS}/test_keys.py",
+        f"{CACHE_DIR}/keys.py",
+        "        collection.name.tenant,\n",
+        "",
+    ),
+    _one(
+        "cache: a degraded reply is not kept",
+        f"{CACHE_TESTS}/test_results.py",
+        f"{GATEWAY}/search/servicer.py",
+        ", keep=not result.degraded)",
+        ")",
+    ),
+    _one(
+        "cache: nobody joins a computation that is being cancelled",
+        f"{CACHE_TESTS}/test_flight.py",
+        f"{CACHE_DIR}/flight.py",
+        "                self._forget(key, flight)  #",
+        "                #",
+    ),
+    _one(
+        "cache: a generation is read after the request arrived",
+        f"{CACHE_TESTS}/test_reader.py",
+        f"{CACHE_DIR}/reader.py",
+        "        task = self._next.get(name)\n",
+        "        task = self._next.get(name) or self._running.get(name)\n",
+    ),
+)  # fmt: skip
+
+MUTATIONS = (
+    *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE
+)  # fmt: skip

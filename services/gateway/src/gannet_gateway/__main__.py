@@ -9,6 +9,9 @@ from gannet_gateway.answers.answer import Answerer
 from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.auth import Anyone, ApiKeys, bootstrap
 from gannet_gateway.blobs import Blobs
+from gannet_gateway.cache.build import Caches
+from gannet_gateway.cache.embedder import CachedEmbedder
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.collections.servicer import CollectionServicer
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.build import build
@@ -48,7 +51,8 @@ async def main() -> None:
     blobs = Blobs(config.data_dir / "blobs")
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
-    embedder = clients.Embedder(config.embedder_target, timeout_s=config.embed_timeout_s)
+    caches = Caches(config)
+    embedder = CachedEmbedder(config.embedder_target, caches.embeddings, timeout_s=config.embed_timeout_s)
     reranker = clients.Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
     searcher = Searcher(embedder, Retriever(qdrant, timeout_s=config.search_timeout_s), reranker, config)
@@ -57,12 +61,14 @@ async def main() -> None:
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     auth = ApiKeys(ledger, cache_s=config.api_key_cache_s) if config.auth else Anyone(config.bootstrap_tenant)
     compile_all()
-    answers = AnswerServicer(ledger, Answerer(searcher, generator, heartbeat_s=config.heartbeat_s), config)
+    reader = CollectionReader(ledger.collection_settings)
+    answers = AnswerServicer(reader, Answerer(searcher, generator, heartbeat_s=config.heartbeat_s), config)
+    searches = SearchServicer(reader, searcher, reranker, caches.results, config)
     await serve(
         config,
         service_names=SERVICES,
         add=[
-            partial(search_pb2_grpc.add_SearchServiceServicer_to_server, SearchServicer(ledger, searcher, config)),
+            partial(search_pb2_grpc.add_SearchServiceServicer_to_server, searches),
             partial(answer_pb2_grpc.add_AnswerServiceServicer_to_server, answers),
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
@@ -75,6 +81,7 @@ async def main() -> None:
                 "embedder": grpc_probe(embedder.channel),
                 "reranker": grpc_probe(reranker.channel),
                 "generator": grpc_probe(generator.channel),
+                **({"cache": caches.shared.probe} if caches.shared else {}),
             },
         ),
         authenticate=auth.authenticate,
@@ -84,6 +91,7 @@ async def main() -> None:
         close=[
             ingestion.publisher.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
+            caches.close,
             qdrant.close,
             ledger.close,
         ],

@@ -1,6 +1,7 @@
 """The model servers as the gateway sees them: plain values in and out, protobuf only here."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from gannet_service.errors import DependencyUnavailable, from_status
 EMBEDDER = "gannet.embedder.v1.Embedder"
 RERANKER = "gannet.reranker.v1.Reranker"
 GENERATOR = "gannet.generator.v1.Generator"
+
+MODEL_DIGEST_TTL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +152,15 @@ class Reranker:
         self.channel: grpc.aio.Channel = open_channel(target, retried_services=(RERANKER,))
         self._stub = reranker_pb2_grpc.RerankerStub(self.channel)
         self._timeout_s = timeout_s
+        self._digest: tuple[str, float] | None = None
+
+    async def model_digest(self) -> str:
+        """Digest of the model in service, as it was at most MODEL_DIGEST_TTL_S ago; raises GannetError if there is no telling."""
+        now = time.monotonic()
+        if self._digest is None or now >= self._digest[1] + MODEL_DIGEST_TTL_S:
+            info = await clients.unary(self._stub.Info, reranker_pb2.InfoRequest(), name="reranker.Info", timeout_s=1.0)
+            self._digest = info.model_digest, now
+        return self._digest[0]
 
     async def scores(self, query: str, passages: Sequence[str], *, timeout_s: float) -> NDArray[np.float32]:
         """Raw logits f32[n], one per passage, in the order given."""

@@ -126,3 +126,27 @@ class GatewayConfig(ServiceConfig):
     heartbeat_s: float = Field(
         2.0, gt=0, le=60, description="Longest silence in an answer stream before a heartbeat, seconds."
     )
+
+    cache_redis_url: SecretStr | None = Field(
+        None,
+        description="Redis for the cache that gateways share: `redis://host:port/0`, `rediss://` for TLS. Without it each caches alone.",
+    )
+    cache_redis_password_file: Path | None = Field(None, description="File with Redis' password.")
+    cache_redis_timeout_s: float = Field(
+        0.02, gt=0, le=1, description="Most time for one request to Redis before the gateway goes on without, seconds."
+    )
+    cache_redis_failures_max: int = Field(
+        5, ge=1, le=1000, description="Failures in a row after which Redis is not asked for a while."
+    )
+    cache_redis_pause_s: float = Field(2.0, gt=0, le=300, description="How long it is not asked then, seconds.")
+    cache_ttl_s: float = Field(86_400.0, gt=0, le=2_592_000, description="Longest life of a cached value, seconds.")
+    cache_embeddings_bytes_max: int = Field(
+        32 << 20, ge=0, le=1 << 36, description="Memory for queries' vectors, bytes; 0 keeps none in memory."
+    )
+    cache_results_bytes_max: int = Field(
+        64 << 20, ge=0, le=1 << 36, description="Memory for searches' replies, bytes; 0 keeps none in memory."
+    )
+    cache_results: bool = Field(
+        True,
+        description="Cache searches' replies; their keys hold the collection's generation, so no reply outlives a change.",
+    )

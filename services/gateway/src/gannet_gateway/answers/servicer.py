@@ -8,8 +8,8 @@ from typing import Any
 from gannet.gateway.v1 import answer_pb2, answer_pb2_grpc
 from gannet_gateway.answers import wire
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.config import GatewayConfig
-from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.names import parse_collection
 from gannet_gateway.search import wire as search_wire
 from gannet_gateway.search.query import Query
@@ -20,8 +20,8 @@ TOP_K_DEFAULT = 5
 class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
     """See answer.proto."""
 
-    def __init__(self, ledger: Ledger, answerer: Answerer, config: GatewayConfig) -> None:
-        self._ledger = ledger
+    def __init__(self, reader: CollectionReader, answerer: Answerer, config: GatewayConfig) -> None:
+        self._reader = reader
         self._answerer = answerer
         self._config = config
 
@@ -37,7 +37,7 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
             filter_bytes_max=self._config.filter_bytes_max,
         )
         sentences_max = wire.check_sentences_max(request.sentences_max)
-        collection = await self._ledger.collection_settings(parse_collection(request.parent, "parent"))
+        collection = await self._reader.collection_settings(parse_collection(request.parent, "parent"))
         query = Query.of(text, options, collection, self._config, top_k_default=TOP_K_DEFAULT)
         answer_id = uuid.uuid4().hex
         seq = 0

@@ -29,7 +29,7 @@ from gannet_gateway.vectors.points import qdrant_collection
 from gannet_service.errors import AlreadyExists, DeadlineTooShort, GannetError, NotFound
 
 # Part of every fingerprint: documents are indexed again when passages would be cut or weighed in another way.
-PIPELINE_REVISION = 1
+PIPELINE_REVISION = 2
 TITLE_CHARACTERS_MAX = 200
 CLAIM_POLL_S = 0.05
 

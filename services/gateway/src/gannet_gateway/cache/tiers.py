@@ -1,0 +1,81 @@
+"""A cache of two tiers with one computation a key: memory, then Redis, then the computation."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import Counter
+
+from gannet_gateway.cache import metrics
+from gannet_gateway.cache.flight import SingleFlight
+from gannet_gateway.cache.local import LocalTier
+from gannet_gateway.cache.shared import SharedTier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """A fresh value; one that is not to be kept goes to whoever waits for it, and nowhere else."""
+
+    value: bytes
+    keep: bool = True
+
+
+class TieredCache:
+    """Values by key. `name` is its label in the metrics; a tier that is None is left out."""
+
+    def __init__(self, name: str, local: LocalTier | None, shared: SharedTier | None) -> None:
+        self._name = name
+        self._local = local
+        self._shared = shared
+        self._flights: SingleFlight[bytes] = SingleFlight()
+        # Looked up once: `labels` costs as much as the lookup that it counts.
+        self._local_hits, self._local_misses = _outcomes(name, "local")
+        self._shared_hits, self._shared_misses = _outcomes(name, "shared")
+
+    async def get_or_compute(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> bytes:
+        """The value of `key`; errors of `compute` are raised to everybody who waited, and not kept."""
+        value = self._from_memory(key)
+        if value is None:
+            value = await self._flights.run(key, lambda: self._beyond_memory(key, compute))
+        return value
+
+    async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values in Redis, past the memory: for values that come in thousands and would push out what is read often."""
+        if self._shared is None or not keys:
+            return [None] * len(keys)
+        values = await self._shared.get_many(keys)
+        hits = sum(value is not None for value in values)
+        self._shared_hits.inc(hits)
+        self._shared_misses.inc(len(keys) - hits)
+        return values
+
+    async def put_many(self, values: Mapping[bytes, bytes]) -> None:
+        """Store in Redis, past the memory."""
+        if self._shared is not None and values:
+            await self._shared.put_many(values)
+
+    async def _beyond_memory(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> bytes:
+        (value,) = await self.get_many([key])
+        if value is None:
+            computed = await compute()
+            if not computed.keep:
+                return computed.value
+            value = computed.value
+            await self.put_many({key: value})
+        self._keep(key, value)
+        return value
+
+    def _from_memory(self, key: bytes) -> bytes | None:
+        if self._local is None:
+            return None
+        value = self._local.get(key)
+        (self._local_misses if value is None else self._local_hits).inc()
+        return value
+
+    def _keep(self, key: bytes, value: bytes) -> None:
+        if self._local is not None:
+            self._local.put(key, value)
+            metrics.local_bytes.labels(self._name).set(self._local.size_bytes)
+
+
+def _outcomes(cache: str, tier: str) -> tuple[Counter, Counter]:
+    return metrics.lookups.labels(cache, tier, "hit"), metrics.lookups.labels(cache, tier, "miss")

@@ -1,0 +1,97 @@
+import asyncio
+
+import pytest
+from unit.gateway.fakes import COLLECTION, collection_record
+
+from gannet_gateway.cache.reader import CollectionReader
+from gannet_gateway.ledger.records import Collection
+from gannet_gateway.names import CollectionName
+from gannet_service.errors import NotFound
+
+
+class Pointer:
+    """A ledger whose reads take the generation when they begin, and end when they are told to."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.reads = 0
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def read(self, name: CollectionName) -> Collection:
+        self.reads += 1
+        generation = self.generation
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        return collection_record(name, generation=generation)
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def ask(reader: CollectionReader) -> "asyncio.Task[Collection]":
+    """A request for the collection."""
+    return asyncio.ensure_future(reader.collection_settings(COLLECTION))
+
+
+async def test_reader_never_answers_from_a_read_that_began_before_the_request():
+    """A publish between the two is seen."""
+    pointer = Pointer()
+    reader = CollectionReader(pointer.read)
+    early = ask(reader)
+    await settle()
+    pointer.generation = 2
+    late = ask(reader)
+    await settle()
+    pointer.gate.set()
+    assert (await early).generation == 1
+    assert (await late).generation == 2
+
+
+async def test_reader_shares_one_read_among_all_who_were_there_before_it():
+    """A hundred requests during a read are one more read."""
+    pointer = Pointer()
+    reader = CollectionReader(pointer.read)
+    first = ask(reader)
+    await settle()
+    rest = [ask(reader) for _ in range(100)]
+    await settle()
+    pointer.gate.set()
+    await asyncio.gather(first, *rest)
+    assert pointer.reads == 2
+
+
+async def test_reader_goes_on_for_the_others_when_one_leaves():
+    """Cancellation is the leaver's alone, of the running read and of the one that waits."""
+    pointer = Pointer()
+    reader = CollectionReader(pointer.read)
+    leaving, staying = ask(reader), ask(reader)
+    await settle()
+    leaving_next, staying_next = ask(reader), ask(reader)
+    await settle()
+    leaving.cancel()
+    leaving_next.cancel()
+    await settle()
+    pointer.gate.set()
+    assert (await staying).generation == (await staying_next).generation == 1
+    assert leaving.cancelled()
+    assert leaving_next.cancelled()
+    await settle()
+    assert not reader._running
+    assert not reader._next
+
+
+async def test_reader_error_is_not_kept():
+    """A collection that is made after a failed read is found by the next."""
+    pointer = Pointer()
+    pointer.gate.set()
+    pointer.error = NotFound("no")
+    reader = CollectionReader(pointer.read)
+    with pytest.raises(NotFound):
+        await reader.collection_settings(COLLECTION)
+    pointer.error = None
+    assert (await reader.collection_settings(COLLECTION)).generation == 1

@@ -1,0 +1,140 @@
+import asyncio
+import dataclasses
+from typing import Any
+
+import pytest
+from unit.gateway.fakes import COLLECTION, candidate, collection_record
+
+from gannet.gateway.v1 import search_pb2
+from gannet_gateway.cache.local import LocalTier
+from gannet_gateway.cache.tiers import TieredCache
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.ledger.records import Collection
+from gannet_gateway.names import CollectionName
+from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
+from gannet_gateway.search.servicer import SearchServicer
+from gannet_service import call
+from gannet_service.errors import DependencyUnavailable
+
+
+class World:
+    """A collection, a search over it, and a reranker: each can be changed between two calls."""
+
+    def __init__(self) -> None:
+        self.collection = collection_record()
+        self.searched: list[tuple[CollectionName, int, Query]] = []
+        self.passages = 2
+        self.degraded: tuple[Degradation, ...] = ()
+        self.digest: str | None = "r1"
+        cache = TieredCache("results", LocalTier(bytes_max=1 << 20, ttl_s=60), None)
+        self.servicer = SearchServicer(self, self, self, cache, GatewayConfig())  # pyright: ignore[reportArgumentType] - it acts as all three
+
+    async def collection_settings(self, name: CollectionName) -> Collection:
+        return dataclasses.replace(self.collection, name=name)
+
+    async def search(self, collection: Collection, query: Query) -> Result:
+        self.searched.append((collection.name, collection.generation, query))
+        return Result(
+            mode=Mode.HYBRID,
+            passages=tuple(Passage(candidate=candidate(at), final=1.0 / (at + 1)) for at in range(self.passages)),
+            generation=collection.generation,
+            degraded=self.degraded,
+            timings=Timings(embed_us=10_000_000, search_us=0, rerank_us=0, total_us=10_000_000),
+        )
+
+    async def model_digest(self) -> str:
+        if self.digest is None:
+            raise DependencyUnavailable("reranker: down")
+        return self.digest
+
+    async def ask(self, query: str = "q", **options: Any) -> search_pb2.SearchResponse:
+        request = search_pb2.SearchRequest(
+            parent=str(COLLECTION), query=query, options=search_pb2.SearchOptions(**options)
+        )
+        return await self.servicer.Search(request, None)
+
+
+async def test_search_again_is_answered_from_the_cache_with_timings_of_its_own():
+    """The same passages, and not the seconds that the first caller waited."""
+    world = World()
+    first, second = await world.ask("q"), await world.ask(" q ")
+    assert len(world.searched) == 1
+    assert (second.passages, second.generation) == (first.passages, first.generation)
+    assert first.timings.embed_us == 10_000_000
+    assert (second.timings.embed_us, second.timings.search_us) == (0, 0)
+
+
+async def test_search_after_a_publish_is_made_anew():
+    """A reply of another generation is never a hit."""
+    world = World()
+    assert (await world.ask()).generation == 1
+    world.collection = dataclasses.replace(world.collection, generation=2)
+    assert (await world.ask()).generation == 2
+    assert [generation for _, generation, _ in world.searched] == [1, 2]
+
+
+async def test_search_that_found_nothing_is_cached():
+    """Nothing is a result."""
+    world = World()
+    world.passages = 0
+    await world.ask()
+    assert not (await world.ask()).passages
+    assert len(world.searched) == 1
+
+
+async def test_search_that_was_degraded_is_not_cached():
+    """The next caller gets the full result."""
+    world = World()
+    world.degraded = (Degradation(stage="rerank", reason="UNAVAILABLE"),)
+    assert (await world.ask()).degraded
+    world.degraded = ()
+    assert not (await world.ask()).degraded
+    assert len(world.searched) == 2
+
+
+@pytest.mark.parametrize("options", [{"top_k": 3}, {"mode": "SEARCH_MODE_DENSE"}, {"rerank": {"weight": 0.5}}], ids=str)
+async def test_search_with_other_options_is_made_anew(options: dict[str, Any]):
+    """A reply belongs to its options."""
+    world = World()
+    await world.ask()
+    await world.ask(**options)
+    assert len(world.searched) == 2
+
+
+async def test_search_of_another_tenant_is_made_anew():
+    """One tenant's reply never reaches another."""
+    world = World()
+    await world.ask()
+    request = search_pb2.SearchRequest(parent="tenants/-/collections/docs", query="q")
+    principal = call.principal()
+    call.set_current(
+        call.Call(method="m", request_id="r", deadline=None, principal=dataclasses.replace(principal, tenant="acme2"))
+    )
+    await world.servicer.Search(request, None)
+    assert [name.tenant for name, _, _ in world.searched] == ["acme", "acme2"]
+
+
+async def test_search_by_another_reranker_is_made_anew():
+    """The order is the cross-encoder's."""
+    world = World()
+    await world.ask()
+    world.digest = "r2"
+    await world.ask()
+    assert len(world.searched) == 2
+
+
+async def test_search_without_a_reranker_to_name_is_neither_cached_nor_refused():
+    """What cannot be keyed is not kept."""
+    world = World()
+    world.digest = None
+    await world.ask()
+    await world.ask()
+    assert len(world.searched) == 2
+
+
+async def test_searches_at_once_are_one_search():
+    """Every caller has a whole reply."""
+    world = World()
+    replies = await asyncio.gather(*(world.ask() for _ in range(20)))
+    assert len(world.searched) == 1
+    assert all(len(reply.passages) == 2 for reply in replies)
