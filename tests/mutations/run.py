@@ -11,11 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from catalogue import MUTATIONS, Mutation
+from catalogue import MUTATIONS
+from mutation import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED, FAILED = 0, 1
-TEST_TIMEOUT_S = 30
+TEST_TIMEOUT_S = 90
 RUN_TIMEOUT_S = 120
 LEFT_OUT = shutil.ignore_patterns(
     ".*cache",
