@@ -18,7 +18,7 @@ from gannet_gateway.ledger.records import Collection
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.names import CollectionName
 from gannet_gateway.vectors.points import Candidate, Sparse, qdrant_collection
-from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot
+from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot, Wanted
 from gannet_service.errors import DependencyUnavailable, GannetError, NotFound
 
 LEASE_S = 0.4
@@ -221,17 +221,20 @@ class Workload:
         self.history.read(generation, seen)
 
     async def _search(self, collection: Collection, generation: int, *, mode: str) -> list[Candidate]:
-        return await self._retriever.search(
+        found = await self._retriever.search(
             Snapshot(
                 collection=self.name,
                 generation=generation,
                 qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
             ),
-            dense=None if mode == "sparse" else DENSE,
-            sparse=None if mode == "dense" else SPARSE,
-            fusion=Fusion(k=60, dense_weight=1, sparse_weight=1),
-            limit=500,
+            Wanted(
+                dense=None if mode == "sparse" else DENSE,
+                sparse=None if mode == "dense" else SPARSE,
+                fusion=Fusion(k=60, dense_weight=1, sparse_weight=1),
+                limit=500,
+            ),
         )
+        return [one.candidate for one in found]
 
 
 def _but_for_crashes(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -31,7 +31,9 @@ class Faulty:
 def faulty(start_gateway: Callable[..., Stack]) -> Iterator[Faulty]:
     embedder, reranker = FaultyEmbedder(), FaultyReranker()
     with serving(embedder) as embedder_at, serving(reranker) as reranker_at:
-        stack = start_gateway(embedder_target=embedder_at, reranker_target=reranker_at)
+        # Without caches, which would answer for the model servers.
+        caches = {"cache_embeddings_bytes_max": 0, "cache_results": "false"}
+        stack = start_gateway(embedder_target=embedder_at, reranker_target=reranker_at, **caches)
         yield Faulty(stack=stack, embedder=embedder, reranker=reranker)
         stack.gateway.stop()
 

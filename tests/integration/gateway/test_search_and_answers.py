@@ -182,7 +182,7 @@ async def test_same_request_and_trace_id_is_in_every_log(stack: Stack, connect: 
     """One call, two processes, the same ids in their lines."""
     ids = (("x-request-id", "req-of-two"), ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"))
     client = connect(stack, KEY)
-    await client.search("generator", extra=ids)
+    await client.search("a generator that no cache holds", extra=ids)
     for service, method in ((stack.gateway, "Search"), (stack.embedder, "Embed")):
         line = await asyncio.to_thread(log_line, service, request_id="req-of-two", event="rpc")
         assert line["method"].endswith(f"/{method}")

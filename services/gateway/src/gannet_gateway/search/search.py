@@ -27,6 +27,8 @@ from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, Ganne
 # How deep a search looks for passages of other documents, and how fast it goes there.
 GROUPED_DEPTH_MAX = 1000
 GROUPED_DEPTH_FACTOR = 4
+# A stage that had less time than this, and did not answer, says nothing about the stage: the caller's deadline was too short.
+FAIR_CHANCE_S = 0.05
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,11 +194,13 @@ def _share_s(limit_s: float, share: float) -> float:
 
 
 async def _within(limit_s: float, work: Coroutine[Any, Any, T], name: str) -> T:
-    """Await `work` for `limit_s` at most, then cancel it and raise StageTimeout."""
+    """Await `work` for `limit_s` at most, then cancel it and raise StageTimeout, or DeadlineTooShort if it had no fair chance."""
     try:
         async with asyncio.timeout(limit_s):
             return await work
     except TimeoutError as error:
+        if max(limit_s, call.remaining_s(math.inf)) < FAIR_CHANCE_S:
+            raise DeadlineTooShort(f"the deadline left {limit_s * 1e3:.0f} ms for the {name}") from error
         raise StageTimeout(f"{name}: no answer within {limit_s:.2f} s") from error
 
 
