@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from cachetools import TTLCache
 
-# What an entry costs beside its key and value: the two objects' headers, the cache's links and tables. Measured with tracemalloc: 376 bytes.
-# Rounded up: allocators and tables grow in steps.
+# What an entry costs beside its key and value: the two objects' headers, the cache's links and tables; 376 bytes by tracemalloc.
+# Rounded up: tables grow in steps.
 ENTRY_BYTES = 400
 
 
