@@ -2,7 +2,6 @@
 
 import pytest
 
-from gannet_inference import opening
 from gannet_inference.encoder import BiEncoder
 from gannet_inference.errors import ManifestError
 from gannet_inference.opening import open_encoders
@@ -60,16 +59,6 @@ def test_precision_follows_the_cpu_unless_it_is_configured(opened, instructions,
 
     assert encoders[0].built.precision == used
     assert [warning.partition(" and is no faster")[0] for warning in warnings] == warned
-
-
-def test_kernels_that_are_not_compiled_are_said_at_the_start(opened, monkeypatch):
-    """The server works, slower, and the log says why."""
-    monkeypatch.setattr(opening, "jit_available", lambda: False)
-
-    encoders, warnings = opened(["tiny"])
-
-    assert encoders[0].encode(encoders[0].tokenize(["one"], "query")[0]).shape == (16,)
-    assert "NUMBA_DISABLE_JIT" in warnings[0]
 
 
 def test_unknown_model_is_refused_by_name(opened):

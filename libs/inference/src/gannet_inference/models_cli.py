@@ -11,6 +11,7 @@ from gannet_inference.errors import ModelError
 from gannet_inference.manifest import Manifest, Precision, load_manifest
 from gannet_inference.placement import cpu_instructions, default_precision
 from gannet_inference.store import BuiltModel, ensure_built
+from gannet_kernels import compile_all
 
 _USERS_MISTAKE = 2
 
@@ -74,6 +75,8 @@ def _build(
                 _tell(json.dumps(_as_json(built)))
             else:
                 _say(f"{built.name}: {built.precision} ready in {built.path}")
+    # Servers that start at once would each compile them, and share the cores meanwhile.
+    compile_all()
 
 
 def _as_json(built: BuiltModel) -> dict[str, Any]:

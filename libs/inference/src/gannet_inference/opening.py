@@ -8,7 +8,6 @@ from gannet_inference.encoder import BiEncoder, CrossEncoder
 from gannet_inference.manifest import Precision, load_manifest
 from gannet_inference.placement import Placement
 from gannet_inference.store import ensure_built
-from gannet_kernels import jit_available
 
 E = TypeVar("E", BiEncoder, CrossEncoder)
 
@@ -40,10 +39,6 @@ def open_encoders(
         ModelError: one cannot be had, by what went wrong.
         DeviceUnavailable: the GPU cannot be used.
     """
-    if not jit_available():
-        warn(
-            "Numba compiles nothing here (NUMBA_DISABLE_JIT is set, or LLVM is missing): kernels run as plain Python, slowly"
-        )
     encoders: list[E] = []
     entries = load_manifest(manifest)
     for name in dict.fromkeys(names):
