@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, event, make_url, text
@@ -97,7 +100,8 @@ async def open_database(
             **pool,
         )
     else:
-        engine = create_async_engine(f"sqlite+aiosqlite:///{folder / 'ledger.db'}", **pool)
+        file = str(folder / "ledger.db")
+        engine = create_async_engine(f"sqlite+aiosqlite:///{file}", async_creator=partial(_connect, file), **pool)
         event.listen(engine.sync_engine, "connect", _on_connect)
         event.listen(engine.sync_engine, "begin", _on_begin)
     database = Database(engine)
@@ -106,6 +110,32 @@ async def open_database(
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         await connection.run_sync(_migrate)
     return database
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """Takes its open transaction back before it closes.
+
+    SQLAlchemy closes the connection of a caller who was cancelled. SQLite puts that off while a cursor lives, and a traceback may
+    hold one for long: until then nobody else could write.
+    """
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        self._tx.put_nowait((None, self._take_back))
+        return super().stop()
+
+    async def close(self) -> None:
+        if self._running and self._connection is not None:
+            await self._execute(self._take_back)
+        await super().close()
+
+    def _take_back(self) -> None:
+        if self._connection is not None:
+            self._connection.rollback()
+
+
+async def _connect(file: str) -> aiosqlite.Connection:
+    connection = _SqliteConnection(lambda: sqlite3.connect(file, check_same_thread=False), iter_chunk_size=64)
+    return await connection
 
 
 @contextlib.contextmanager
