@@ -16,10 +16,15 @@ REQUEST_ID_KEY = "x-request-id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who calls: the tenant, and the id of the credential (never the credential)."""
+    """Who calls: the tenant, and the id of the credential (never the credential).
+
+    `scopes` are what the caller may do; `identities` who they read as ("user:ann", "group:eng"), sorted, each once.
+    """
 
     tenant: str
     credential: str
+    scopes: frozenset[str] = frozenset()
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,9 @@
 import sys
 from functools import partial
 
-from gannet.gateway.v1 import answer_pb2_grpc, collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc
+from gannet.gateway.v1 import collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc
 from gannet_gateway import clients
-from gannet_gateway.answers.answer import Answerer
-from gannet_gateway.answers.servicer import AnswerServicer
+from gannet_gateway.answers.build import answering
 from gannet_gateway.auth import Anyone, ApiKeys, bootstrap
 from gannet_gateway.blobs import Blobs
 from gannet_gateway.cache.build import Caches
@@ -28,7 +27,8 @@ from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health, grpc_probe
 from gannet_service.serve import run, serve
 
-SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in ("Search", "Answer", "Document", "Collection"))
+NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt")
+SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in NAMES)
 
 
 async def main() -> None:
@@ -62,16 +62,16 @@ async def main() -> None:
     auth = ApiKeys(ledger, cache_s=config.api_key_cache_s) if config.auth else Anyone(config.bootstrap_tenant)
     compile_all()
     reader = CollectionReader(ledger.collection_settings)
-    answers = AnswerServicer(reader, Answerer(searcher, generator, heartbeat_s=config.heartbeat_s), config)
+    answers = answering(config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator)
     searches = SearchServicer(reader, searcher, reranker, caches.results, config)
     await serve(
         config,
         service_names=SERVICES,
         add=[
             partial(search_pb2_grpc.add_SearchServiceServicer_to_server, searches),
-            partial(answer_pb2_grpc.add_AnswerServiceServicer_to_server, answers),
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
+            *(servicer.add_to for servicer in answers),
         ],
         health=Health(
             SERVICES,

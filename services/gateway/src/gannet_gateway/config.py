@@ -127,6 +127,16 @@ class GatewayConfig(ServiceConfig):
         2.0, gt=0, le=60, description="Longest silence in an answer stream before a heartbeat, seconds."
     )
 
+    conversations_max: int = Field(
+        1000, ge=1, le=1_000_000, description="Most conversations of one user in a collection."
+    )
+    conversation_turns_max: int = Field(200, ge=1, le=10_000, description="Most turns of a conversation.")
+    conversation_bytes_max: int = Field(
+        1 << 20, ge=1024, le=1 << 26, description="Most bytes of a conversation's questions and answers together."
+    )
+    feedback_max: int = Field(100_000, ge=1, le=10_000_000, description="Most entries of feedback in a collection.")
+    prompt_versions_max: int = Field(1000, ge=1, le=100_000, description="Most versions of prompts in a collection.")
+
     cache_redis_url: SecretStr | None = Field(
         None,
         description="Redis for the cache that gateways share: `redis://host:port/0`, `rediss://` for TLS. Without it each caches alone.",

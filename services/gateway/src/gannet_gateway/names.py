@@ -9,6 +9,8 @@ from gannet_service.errors import InvalidInput, PermissionDenied
 OWN_TENANT = "-"
 DOCUMENT_ID_BYTES_MAX = 512
 
+_CONVERSATION_ID = re.compile(r"[0-9a-f]{32}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _COLLECTION_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -44,6 +46,40 @@ class DocumentName:
         return f"{self.parent}/documents/{self.document}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ConversationName:
+    """A conversation over a collection."""
+
+    tenant: str
+    collection: str
+    conversation: str
+
+    @property
+    def parent(self) -> CollectionName:
+        """The collection that it is about."""
+        return CollectionName(self.tenant, self.collection)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/conversations/{self.conversation}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PromptName:
+    """A prompt of a collection, whatever its version."""
+
+    tenant: str
+    collection: str
+    prompt: str
+
+    @property
+    def parent(self) -> CollectionName:
+        """The collection that it is for."""
+        return CollectionName(self.tenant, self.collection)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/prompts/{self.prompt}"
+
+
 def parse_tenant(name: str, field: str) -> str:
     """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
     parts = name.split("/")
@@ -70,8 +106,37 @@ def parse_document(name: str, field: str) -> DocumentName:
     return parse_collection(head, field).document(check_document_id(document, field))
 
 
+def parse_conversation(name: str, field: str) -> ConversationName:
+    """The parts of a conversation's name, its tenant checked against the caller's."""
+    head, separator, conversation = name.partition("/conversations/")
+    if not separator or not _CONVERSATION_ID.fullmatch(conversation):
+        expected = '"tenants/{tenant}/collections/{collection}/conversations/{conversation}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    parent = parse_collection(head, field)
+    return ConversationName(parent.tenant, parent.collection, conversation)
+
+
+def parse_prompt(name: str, field: str) -> tuple[PromptName, int | None]:
+    """The parts of a prompt's name, its tenant checked against the caller's; a version where it has one."""
+    head, separator, prompt = name.partition("/prompts/")
+    if not separator:
+        expected = '"tenants/{tenant}/collections/{collection}/prompts/{prompt}@{version}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    parent = parse_collection(head, field)
+    prompt_id, version = prompt_reference(prompt, field)
+    return PromptName(parent.tenant, parent.collection, prompt_id), version
+
+
+def prompt_reference(value: str, field: str) -> tuple[str, int | None]:
+    """The parts of "{prompt}@{version}"; without "@{version}" there is no version."""
+    prompt_id, at, version = value.partition("@")
+    if at and not _VERSION.fullmatch(version):
+        raise InvalidInput(f"{field}: {version[:20]!r} is not a version, 1 to {10**9 - 1}", field=field)
+    return check_collection_id(prompt_id, field), int(version) if at else None
+
+
 def check_collection_id(value: str, field: str) -> str:
-    """`value` if it may name a collection."""
+    """`value` if it may name a collection, or what belongs to one."""
     if not _COLLECTION_ID.fullmatch(value):
         raise InvalidInput(
             f"{field}: {value[:100]!r} is not 1 to 63 of a-z, 0-9 and '-', beginning with a letter, not ending with '-'",

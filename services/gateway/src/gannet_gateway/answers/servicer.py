@@ -25,6 +25,10 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
         self._answerer = answerer
         self._config = config
 
+    def add_to(self, server: Any) -> None:
+        """Serve it."""
+        answer_pb2_grpc.add_AnswerServiceServicer_to_server(self, server)
+
     async def StreamAnswer(  # noqa: N802
         self, request: answer_pb2.AnswerRequest, context: Any
     ) -> AsyncGenerator[answer_pb2.AnswerEvent]:

@@ -17,7 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.ledger import in_collection, in_document, is_collection, to_document
 from gannet_gateway.ledger.records import Change, Claim, Document, Publish, Purpose
-from gannet_gateway.ledger.schema import claims, collections, publishes, revisions
+from gannet_gateway.ledger.schema import (
+    claims,
+    collections,
+    conversations,
+    feedback,
+    prompts,
+    publishes,
+    revisions,
+    turns,
+)
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.points import GENERATION_NEVER
 from gannet_service.errors import AlreadyExists, Conflict, NotFound
@@ -264,7 +273,7 @@ class Journal:
     async def finish_delete_collection(self, name: CollectionName) -> None:
         """Forget a hidden collection and all that the ledger knows of it."""
         async with self._database.writing() as connection:
-            for table in (publishes, claims, revisions):
+            for table in (publishes, claims, revisions, turns, conversations, feedback, prompts):
                 await connection.execute(delete(table).where(*in_collection(table, name)))
             await connection.execute(
                 delete(collections).where(

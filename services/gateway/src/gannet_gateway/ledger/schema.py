@@ -13,6 +13,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    Text,
 )
 
 
@@ -130,5 +131,74 @@ publishes = Table(
     Column("lease_until_s", Float, nullable=False),
     # One publisher a collection at a time.
     PrimaryKeyConstraint("tenant", "collection"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+)
+
+conversations = Table(
+    "conversations",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(32), nullable=False),
+    Column("owner", String(512), nullable=False),  # the user that the credentials name; empty where they name none
+    Column("title", String(200), nullable=False),
+    Column("turn_count", Integer, nullable=False),
+    Column("text_bytes", Integer, nullable=False),  # of all questions and answers
+    Column("created_at_s", Float, nullable=False),
+    Column("updated_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "id"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+    Index("ix_conversations_owner", "tenant", "collection", "owner", "id"),
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("conversation", _id(32), nullable=False),
+    Column("ordinal", Integer, nullable=False),  # from 1
+    Column("answer_id", String(32), nullable=False),
+    Column("question", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("finish_reason", String(40), nullable=False),
+    Column("generation", GENERATION, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "conversation", "ordinal"),
+    ForeignKeyConstraint(
+        ["tenant", "collection", "conversation"],
+        ["conversations.tenant", "conversations.collection", "conversations.id"],
+    ),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(48), nullable=False),  # sorts by time
+    Column("owner", String(512), nullable=False),
+    Column("answer_id", String(32), nullable=False),  # one of the two is empty
+    Column("passage", String(1024), nullable=False),
+    Column("rating", String(16), nullable=False),
+    Column("comment", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "id"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+)
+
+# Versions never change: an answer that names one can be made again.
+prompts = Table(
+    "prompts",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(63), nullable=False),
+    Column("version", Integer, nullable=False),  # from 1
+    Column("system", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "id", "version"),
     ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
 )

@@ -1,0 +1,1 @@
+"""Feedback on answers and passages, over gRPC."""

@@ -1,0 +1,1 @@
+"""What generators that write freely are told."""
