@@ -1,6 +1,7 @@
 """The deliberate breaks: which promise each one breaks, where, and the test that must notice."""
 
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
+from reading import PARSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
 ANSWER = f"{GATEWAY}/answers/answer.py"
@@ -174,8 +175,8 @@ LIMITS = (
     ),
     one(
         "a binary file is refused",
-        "tests/unit/gateway/test_formats.py",
-        f"{GATEWAY}/documents/formats.py",
+        "tests/unit/gateway/parsing/test_formats.py",
+        f"{GATEWAY}/parsing/formats.py",
         'if b"\\x00" in content:',
         "if False:",
     ),
@@ -283,5 +284,6 @@ KERNELS = (
 )  # fmt: skip
 
 MUTATIONS = (
-    *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE
+    *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
+    *PARSING,
 )  # fmt: skip

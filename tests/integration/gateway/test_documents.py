@@ -4,8 +4,10 @@ import hashlib
 from typing import Any
 
 import pytest
+from fakes.files import pdf, word
 from integration.gateway.stack import TEXTS, Client, File, refusal, struct
 
+from gannet_client.files import MIME_TYPES
 from gannet_service import errors
 
 
@@ -50,6 +52,41 @@ async def test_document_uploaded_is_returned_as_it_was_given(client: Client, scr
         assert part.text == text.encode()[begin : end or None]
         assert part.text_start_byte == begin
     assert (await client.document(ack.name)).text == b""
+
+
+@pytest.mark.parametrize(
+    "name, content, text",
+    [
+        ("a.pdf", pdf([["Gannets dive deep."], ["They hunt fish."]]), "Gannets dive deep.\n\nThey hunt fish.\n"),
+        ("a.docx", word(("Heading 1", "Gannets"), ("", "They dive.")), "# Gannets\n\nThey dive.\n\n"),
+        ("a.jsonl", b'{"bird": "gannet", "depth": 20}\n', "bird: gannet\ndepth: 20\n\n"),
+        ("a.csv", b"bird;depth\ngannet;20\n", "bird: gannet\ndepth: 20\n\n"),
+    ],
+)
+async def test_document_of_another_format_is_its_text(
+    client: Client, scratch: str, name: str, content: bytes, text: str
+):
+    """What GetDocument returns is what passages' offsets count in."""
+    start = {"mime_type": MIME_TYPES[f".{name.partition('.')[2]}"]}
+    (ack,) = await client.upload([(name, File(content=content, start=start))], scratch)
+    found = await client.document(ack.name, 0)
+    assert (found.text.decode(), found.mime_type) == (text, start["mime_type"])
+    assert found.content_sha256 == hashlib.sha256(content).hexdigest()
+    (passage, *_) = (await client.search("gannet", scratch, top_k=1)).passages
+    assert text.encode()[passage.start_byte : passage.end_byte].decode() == passage.text
+
+
+async def test_document_that_cannot_be_read_leaves_the_stream_and_the_others(client: Client, scratch: str):
+    """Each with its own error, field and reason; what comes with them is stored."""
+    files = [
+        ("scan.pdf", File(content=pdf([[]]), start={"mime_type": "application/pdf"})),
+        ("broken.docx", File(content=b"PK", start={"mime_type": MIME_TYPES[".docx"]})),
+        ("good.pdf", File(content=pdf([["Good."]]), start={"mime_type": "application/pdf"})),
+    ]
+    scan, broken, good = await client.upload(files, scratch)
+    assert scan.message.startswith("content: the PDF has no text")
+    assert broken.message.startswith("content: not a .docx file")
+    assert good.revision == 1
 
 
 async def test_document_uploaded_again_is_unchanged_or_replaced(client: Client, scratch: str):

@@ -62,6 +62,13 @@ def test_read_file_not_a_document_says_why(tmp_path, content, reason):
         read_file(found(path))
 
 
+def test_read_file_of_a_binary_format_is_taken_as_it_is(tmp_path):
+    """Whether there is text in it, the server says."""
+    (tmp_path / "x.PDF").write_bytes(b"%PDF\0\xff")
+    (file,) = find_files([tmp_path])
+    assert (file.mime_type, read_file(file)) == ("application/pdf", b"%PDF\0\xff")
+
+
 def test_read_file_pipe_is_refused_without_reading(tmp_path):
     """What would never end is not opened."""
     os.mkfifo(tmp_path / "p.txt")

@@ -15,6 +15,8 @@ from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.ledger.schema import claims
+from gannet_gateway.parsing.parser import Parser, WorkerLimits
+from gannet_gateway.parsing.text import Limits
 
 NAME = COLLECTION.document("a.md")
 RECORD = collection_record()
@@ -26,14 +28,29 @@ def upload(content: str = "# A\n\nFirst text.", **fields: Any) -> Upload:
     return Upload(content=content.encode(), **{**defaults, **fields})
 
 
+def make_parser(**settings: Any) -> Parser:
+    """A parser with room enough; settings replace the defaults."""
+    defaults = {
+        "text_bytes_max": 1 << 20,
+        "unpacked_bytes_max": 1 << 20,
+        "timeout_s": 30.0,
+        "memory_bytes_max": 1 << 30,
+    }
+    values = defaults | settings
+    limits = Limits(text_bytes_max=values["text_bytes_max"], unpacked_bytes_max=values["unpacked_bytes_max"])
+    worker_limits = WorkerLimits(timeout_s=values["timeout_s"], memory_bytes_max=values["memory_bytes_max"])
+    return Parser(limits, worker_limits, workers_max=values.get("workers_max", 2))
+
+
 class Ingestion:
     """What one gateway process holds; `timeout_s` is a document's."""
 
     def __init__(self, stores: Stores, embedder: Any, retention: Retention, *, timeout_s: float) -> None:
         self.stores = stores
         self.publisher = Publisher(stores.journal, stores.index, interval_s=0, documents_max=100)
+        self.parser = make_parser()
         passages = Passages(embedder, stores.index, timeout_s=timeout_s)
-        self.ingester = Ingester(stores, passages, self.publisher, timeout_s=timeout_s)
+        self.ingester = Ingester(stores, self.parser, passages, self.publisher, timeout_s=timeout_s)
         self.collector = Collector(self.stores, retention, retention_s=0, delay_s=0, kept=1)
         self.upkeep = Upkeep(self.stores, self.ingester, self.publisher, self.collector, lease_s=30, alone=True)
 

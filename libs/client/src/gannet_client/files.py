@@ -14,7 +14,12 @@ MIME_TYPES = {
     ".txt": "text/plain",
     ".html": "text/html",
     ".htm": "text/html",
+    ".pdf": "application/pdf",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".jsonl": "application/jsonl",
+    ".csv": "text/csv",
 }
+BINARY = frozenset({MIME_TYPES[".pdf"], MIME_TYPES[".docx"]})
 
 
 class TooManyFiles(Exception):
@@ -69,7 +74,8 @@ def read_file(file: FoundFile) -> bytes:
     """The content of a file.
 
     Raises:
-        BrokenFile: it cannot be read, or is not text that a document can be made of.
+        BrokenFile: it cannot be read, or is not text that a document can be made of; whether there is text in a .pdf or .docx, the
+            server says.
     """
     try:
         file.document_id.encode()
@@ -80,6 +86,8 @@ def read_file(file: FoundFile) -> bytes:
         if status.st_size > FILE_BYTES_MAX:
             raise BrokenFile(f"{status.st_size} bytes; the limit is {FILE_BYTES_MAX}")
         content = file.path.read_bytes()
+        if file.mime_type in BINARY:
+            return content
         text = content.decode()
     except OSError as error:
         raise BrokenFile(error.strerror or str(error)) from error

@@ -90,6 +90,7 @@ async def main() -> None:
         drain=[documents.drain],
         close=[
             ingestion.publisher.close,
+            ingestion.parser.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
             caches.close,
             qdrant.close,

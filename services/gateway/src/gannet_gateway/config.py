@@ -60,6 +60,21 @@ class GatewayConfig(ServiceConfig):
         150, ge=0, le=10_000, description="Most characters that a passage repeats of the one before it, likewise."
     )
     document_bytes_max: int = Field(32 << 20, ge=1024, le=1 << 30, description="Largest document, bytes.")
+    text_bytes_max: int = Field(
+        64 << 20, ge=1024, le=1 << 30, description="Longest text that is taken out of a document, bytes of UTF-8."
+    )
+    unpacked_bytes_max: int = Field(
+        256 << 20, ge=1 << 20, le=1 << 32, description="Most bytes that a packed document (.docx) may unpack to."
+    )
+    parse_workers_max: int = Field(
+        2, ge=1, le=64, description="Processes that read .pdf, .docx and large .html, .jsonl and .csv, one file each."
+    )
+    parse_timeout_s: float = Field(
+        60.0, gt=0, le=3600, description="Most time for taking the text out of one document, seconds."
+    )
+    parse_memory_bytes_max: int = Field(
+        1 << 30, ge=192 << 20, le=1 << 36, description="Most memory (address space) of each such process, bytes."
+    )
     documents_in_work_max: int = Field(
         32, ge=1, le=256, description="Documents of one upload stream that are processed at once."
     )

@@ -14,7 +14,7 @@ from gannet_client.cli import session
 from gannet_client.cli.session import ExitCode, Failed, Options, UserMistake
 from gannet_client.client import GannetClient
 from gannet_client.errors import AlreadyExists, GannetError
-from gannet_client.files import BrokenFile, FoundFile, TooManyFiles, find_files, read_file
+from gannet_client.files import MIME_TYPES, BrokenFile, FoundFile, TooManyFiles, find_files, read_file
 from gannet_client.transport import RetryPolicy
 from gannet_client.types import DocumentFailed, DocumentInput, UploadAck
 
@@ -51,7 +51,7 @@ class Report:
 
 def ingest(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(help="Files, and folders that are walked for .md .rst .txt .html")],
+    paths: Annotated[list[Path], typer.Argument(help=f"Files, and folders that are walked for {' '.join(MIME_TYPES)}")],
     collection: Collection = DEFAULT_COLLECTION,
 ) -> None:
     """Store files as documents; made searchable before each is counted.
@@ -65,7 +65,7 @@ def ingest(
         except TooManyFiles as error:
             raise UserMistake(str(error)) from error
         if not files:
-            raise UserMistake("nothing to ingest: no .md, .rst, .txt or .html file there")
+            raise UserMistake(f"nothing to ingest: no file there is one of {' '.join(MIME_TYPES)}")
         report = Report()
         try:
             async with options.client() as client:

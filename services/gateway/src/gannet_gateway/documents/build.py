@@ -13,6 +13,8 @@ from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.retention import Retention
+from gannet_gateway.parsing.parser import Parser, WorkerLimits
+from gannet_gateway.parsing.text import Limits
 from gannet_gateway.vectors.index import Index
 
 
@@ -20,6 +22,7 @@ class Ingestion(NamedTuple):
     """What the gateway needs of it."""
 
     ingester: Ingester
+    parser: Parser
     publisher: Publisher
     upkeep: Upkeep
 
@@ -33,7 +36,12 @@ def build(
         stores.journal, index, interval_s=config.publish_interval_ms / 1000, documents_max=config.publish_documents_max
     )
     passages = Passages(embedder, index, timeout_s=config.ingest_timeout_s)
-    ingester = Ingester(stores, passages, publisher, timeout_s=config.ingest_timeout_s)
+    parser = Parser(
+        Limits(text_bytes_max=config.text_bytes_max, unpacked_bytes_max=config.unpacked_bytes_max),
+        WorkerLimits(timeout_s=config.parse_timeout_s, memory_bytes_max=config.parse_memory_bytes_max),
+        workers_max=config.parse_workers_max,
+    )
+    ingester = Ingester(stores, parser, passages, publisher, timeout_s=config.ingest_timeout_s)
     collector = Collector(
         stores,
         Retention(database),
@@ -42,4 +50,4 @@ def build(
         kept=config.revisions_kept,
     )
     upkeep = Upkeep(stores, ingester, publisher, collector, lease_s=config.lease_s, alone=not database.shared)
-    return Ingestion(ingester, publisher, upkeep)
+    return Ingestion(ingester, parser, publisher, upkeep)

@@ -17,13 +17,13 @@ import structlog
 
 from gannet_gateway.blobs import Blobs
 from gannet_gateway.documents.chunking import first_heading
-from gannet_gateway.documents.formats import to_text
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
 from gannet_gateway.ledger.journal import Claimed, Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Change, Claim, Collection, Document, MetadataValue, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
+from gannet_gateway.parsing.parser import Held, Parser
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import qdrant_collection
 from gannet_service.errors import AlreadyExists, DeadlineTooShort, GannetError, NotFound
@@ -69,11 +69,14 @@ class Stores:
 class Ingester:
     """Indexes, rolls back, deletes and erases, and tidies up after crashes. `timeout_s` bounds the work on one document."""
 
-    def __init__(self, stores: Stores, passages: Passages, publisher: Publisher, *, timeout_s: float) -> None:
+    def __init__(
+        self, stores: Stores, parser: Parser, passages: Passages, publisher: Publisher, *, timeout_s: float
+    ) -> None:
         self._ledger = stores.ledger
         self._journal = stores.journal
         self._blobs = stores.blobs
         self._index = stores.index
+        self._parser = parser
         self._passages = passages
         self._publisher = publisher
         self._timeout_s = timeout_s
@@ -93,7 +96,7 @@ class Ingester:
         fingerprint = _fingerprint(collection, upload)
         if live is not None and live.fingerprint == fingerprint:
             return Indexed(document=live, unchanged=True)
-        text = await asyncio.to_thread(to_text, upload.content, upload.mime_type)
+        text = await self._parser.text(Held(upload.content), upload.mime_type)
         title = upload.title or await asyncio.to_thread(first_heading, text)
         async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only) as claim:
             if claim.live is not None and claim.live.fingerprint == fingerprint:  # written while we waited for our turn

@@ -9,11 +9,11 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gannet.gateway.v1 import documents_pb2
-from gannet_gateway.documents.formats import check_mime_type
 from gannet_gateway.documents.ingest import Indexed, Upload
 from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
+from gannet_gateway.parsing.parser import check_mime_type
 from gannet_gateway.vectors.points import GENERATION_NEVER
 from gannet_service.errors import InvalidInput, to_status
 

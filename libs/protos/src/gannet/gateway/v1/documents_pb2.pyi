@@ -98,7 +98,12 @@ class DocumentStart(_message.Message):
     in a path. An id may occur once in a stream; the second is ALREADY_EXISTS.
     """
     mime_type: _builtins.str
-    """mime_type is "text/plain", "text/markdown", "text/x-rst" or "text/html"; empty means text/plain."""
+    """mime_type is how to read the content: "text/plain", "text/markdown", "text/x-rst" (all three are their own text), "text/html",
+    "application/pdf", "application/vnd.openxmlformats-officedocument.wordprocessingml.document" (.docx), "application/jsonl" or
+    "text/csv"; empty means text/plain. Of rows (jsonl, csv; the first line of csv names the columns) one document is made: each row
+    becomes a block of lines "column: value", and a blank line stands between two. A file that needs a password, a scan without text,
+    or one beyond the server's text_bytes_max, unpacked_bytes_max, parse_timeout_s or parse_memory_bytes_max is INVALID_ARGUMENT.
+    """
     title: _builtins.str
     """title is shown with passages and indexed with them, at most 1,024 bytes; empty means the text's first heading."""
     create_only: _builtins.bool
@@ -331,7 +336,7 @@ class Document(_message.Message):
     """etag changes with every revision."""
     text: _builtins.bytes
     """text holds the range that GetDocument was asked for, and nothing in lists. Offsets of passages and citations count in it:
-    it is the upload itself for text formats, and the extracted text for text/html.
+    it is the upload itself for text/plain, text/markdown and text/x-rst, and the text that was taken out of it for all others.
     """
     text_start_byte: _builtins.int
     """text_start_byte is where text begins in the document's text."""

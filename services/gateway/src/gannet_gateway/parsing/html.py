@@ -1,15 +1,11 @@
-"""Turns uploaded bytes into the text that passages and offsets refer to."""
+"""The visible text of HTML."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from gannet_service.errors import InvalidInput
-
-PLAIN = "text/plain"
-HTML = "text/html"
-MIME_TYPES = (PLAIN, "text/markdown", "text/x-rst", HTML)
+from gannet_gateway.parsing.text import Unreadable
 
 _SKIPPED = frozenset({"script", "style", "template", "noscript", "head", "svg", "iframe"})
 _BLOCKS = frozenset(
@@ -27,37 +23,12 @@ _PREFORMATTED = "\x00"
 _WHITE_SPACE = re.compile(r"\s+")
 
 
-def check_mime_type(mime_type: str) -> str:
-    """The given type, or text/plain for an empty one; parameters such as a charset are cut off."""
-    bare = mime_type.partition(";")[0].strip().lower() or PLAIN
-    if bare not in MIME_TYPES:
-        raise InvalidInput(f"mime_type: {mime_type[:100]!r} is not one of {', '.join(MIME_TYPES)}", field="mime_type")
-    return bare
-
-
-def to_text(content: bytes, mime_type: str) -> str:
-    """The text of a document.
-
-    Text formats are taken as they are, so that offsets count in the upload itself. Of HTML the visible text is taken, headings as
-    "# Heading" lines, blocks on lines of their own.
+def html_text(html: str) -> str:
+    """What a reader sees: headings as "# Heading" lines, blocks on lines of their own.
 
     Raises:
-        InvalidInput: not UTF-8, binary, or without any text.
+        Unreadable: elements nested deeper than HTML_DEPTH_MAX.
     """
-    if b"\x00" in content:
-        raise InvalidInput("content: a binary file (it holds NUL bytes); text in UTF-8 is needed", field="content")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"content: not valid UTF-8 at byte {error.start}", field="content") from error
-    if mime_type == HTML:
-        text = _html_text(text)
-    if not text.strip("\ufeff \t\r\n\f\v") or text.isspace():
-        raise InvalidInput("content: the document has no text", field="content")
-    return text
-
-
-def _html_text(html: str) -> str:
     root = LexborHTMLParser(html).body
     if root is None:
         return ""
@@ -69,7 +40,7 @@ def _html_text(html: str) -> str:
 
 def _walk(node: LexborNode, pieces: list[str], *, preformatted: bool, depth: int) -> None:
     if depth > HTML_DEPTH_MAX:
-        raise InvalidInput(f"content: HTML nested deeper than {HTML_DEPTH_MAX} elements", field="content")
+        raise Unreadable(f"HTML nested deeper than {HTML_DEPTH_MAX} elements")
     child = node.child
     while child is not None:
         tag = child.tag or ""

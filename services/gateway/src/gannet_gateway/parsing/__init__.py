@@ -1,0 +1,1 @@
+"""From uploaded bytes to the text that passages and offsets refer to."""
