@@ -76,14 +76,6 @@ def test_lock_of_a_folder_in_use_is_refused(tmp_path: Path):
         engine.lock(tmp_path)
 
 
-async def test_api_key_is_known_until_it_is_unknown(ledger: Ledger):
-    """By its digest; adding it again is no error, and a key stays with its first tenant."""
-    await ledger.add_tenant("other")
-    await ledger.add_api_key("acme", "d1", "first")
-    await ledger.add_api_key("other", "d1", "again")
-    assert [await ledger.tenant_of_key(digest) for digest in ("d1", "d2")] == ["acme", None]
-
-
 async def test_tenant_added_twice_is_one(ledger: Ledger):
     """Every start of a gateway adds it."""
     await ledger.add_tenant("acme")

@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from gannet_service.errors import GannetError, from_rpc_error
-from gannet_service.interceptor import Authenticate, ServerInterceptor
+from gannet_service.interceptor import Admit, Authenticate, ServerInterceptor
 
 SERVICE = "test.Echo"
 
@@ -50,6 +50,7 @@ async def running(
     deadline_default_s: float = 30.0,
     concurrent_rpcs_max: int = 8,
     authenticate: Authenticate | None = None,
+    admit: Admit | None = None,
 ) -> AsyncIterator[Echo]:
     """Serve the handlers given until the block ends."""
 
@@ -71,7 +72,10 @@ async def running(
         "Talk": grpc.stream_stream_rpc_method_handler(serve_talk, **codec),
     }
     interceptor = ServerInterceptor(
-        deadline_default_s=deadline_default_s, concurrent_rpcs_max=concurrent_rpcs_max, authenticate=authenticate
+        deadline_default_s=deadline_default_s,
+        concurrent_rpcs_max=concurrent_rpcs_max,
+        authenticate=authenticate,
+        admit=admit,
     )
     server = grpc.aio.server(interceptors=[interceptor])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])

@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
 import pytest
@@ -222,6 +222,35 @@ async def test_refused_credentials_free_their_place():
         for _ in range(3):
             assert isinstance(await refusal(echo.ask(ASK)), errors.Unauthenticated)
         assert (await echo.ask(ASK, metadata=(("authorization", "Bearer k"),))).value == "acme"
+
+
+async def test_call_that_is_not_admitted_reaches_no_handler():
+    """Whoever decides is told the method and the caller; what it gave back runs once, when the call has ended."""
+    left: list[str] = []
+
+    async def authenticate(metadata: Mapping[str, str]) -> Principal:
+        return Principal(tenant=metadata["tenant"], credential="k")
+
+    async def admit(method: str, principal: Principal) -> Callable[[], None]:
+        assert method == f"/{SERVICE}/Ask"
+        if principal.tenant != "acme":
+            raise errors.PermissionDenied("not you")
+        return lambda: left.append(principal.tenant)
+
+    async def fail(value: str) -> str:
+        assert left == ["acme"] * len(left)
+        if value == "b":
+            raise errors.NotFound("gone")
+        return value
+
+    async with running(ask=fail, authenticate=authenticate, admit=admit) as echo:
+        assert isinstance(await refusal(echo.ask(ASK, metadata=(("tenant", "other"),))), errors.PermissionDenied)
+        assert left == []
+        assert (await echo.ask(ASK, metadata=(("tenant", "acme"),))).value == "a"
+        assert isinstance(
+            await refusal(echo.ask(StringValue(value="b"), metadata=(("tenant", "acme"),))), errors.NotFound
+        )
+        assert left == ["acme", "acme"]
 
 
 async def test_unknown_method_is_unimplemented():

@@ -81,6 +81,12 @@ class Overloaded(GannetError):
     default_reason = "OVERLOADED"
 
 
+class QuotaExceeded(Overloaded):
+    """The tenant has used up what it may use; `retry_after_s` says when there is more, None that waiting does not help."""
+
+    default_reason = "QUOTA_EXCEEDED"
+
+
 class DeadlineTooShort(GannetError):
     """The work did not, or could not, finish in the time that the caller gave."""
 

@@ -33,6 +33,8 @@ from gannet_service.errors import (
 )
 
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
+# Raises what refuses the call, and gives back what to run when it has ended.
+Admit = Callable[[str, Principal], Awaitable[Callable[[], None] | None]]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -45,14 +47,20 @@ _tracer = trace.get_tracer("gannet_service")
 
 
 class ServerInterceptor(grpc.aio.ServerInterceptor):
-    """See the module. `authenticate` is None for servers that only our own gateway talks to."""
+    """See the module. `authenticate` and `admit` are None for servers that only our own gateway talks to."""
 
     def __init__(
-        self, *, deadline_default_s: float, concurrent_rpcs_max: int, authenticate: Authenticate | None = None
+        self,
+        *,
+        deadline_default_s: float,
+        concurrent_rpcs_max: int,
+        authenticate: Authenticate | None = None,
+        admit: Admit | None = None,
     ) -> None:
         self._deadline_default_s = deadline_default_s
         self._concurrent_rpcs_max = concurrent_rpcs_max
         self._authenticate = authenticate
+        self._admit_principal = admit
         self._in_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -152,9 +160,15 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         if left_s is not None and left_s <= 0:
             raise DeadlineTooShort("the deadline had passed when the call arrived")
         if self._authenticate is not None:
-            work.identify(left_s, await self._authenticate(work.metadata))
+            async with _deadline(work.call):
+                principal = await self._authenticate(work.metadata)
+                work.identify(left_s, principal)
+                if self._admit_principal is not None:
+                    work.leave = await self._admit_principal(work.call.method, principal)
 
     def _release(self, work: _Work) -> None:
+        if work.leave is not None:
+            work.leave()
         if work.admitted:
             self._in_work -= 1
             if not self._in_work:
@@ -169,6 +183,7 @@ class _Work:
         self.metadata = metadata
         self.messages = 0
         self.admitted = False
+        self.leave: Callable[[], None] | None = None
         self._context = context
         self._method = method
         self._started = time.monotonic()

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, ServiceConfig
 from gannet_service.health import Health
-from gannet_service.interceptor import Authenticate, ServerInterceptor
+from gannet_service.interceptor import Admit, Authenticate, ServerInterceptor
 
 PARENT_PERIOD_S = 0.5
 # Time for replies that are written but not yet sent.
@@ -51,6 +51,7 @@ async def serve(
     add: Sequence[AddToServer],
     health: Health,
     authenticate: Authenticate | None = None,
+    admit: Admit | None = None,
     warm: Hook | None = None,
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     drain: Sequence[Callable[[], None]] = (),
@@ -64,6 +65,7 @@ async def serve(
         add: registers one servicer each, e.g. `partial(add_EmbedderServicer_to_server, servicer)`.
         health: keeps the health service's entries.
         authenticate: turns a call's metadata into its principal; None lets every call in.
+        admit: decides whether the principal may make the call, and may keep it waiting for its turn; None lets all in.
         warm: runs after the port opened and before SERVING; cancelled if the server is told to stop first.
         background: coroutines that run as long as the server; one that ends with an error ends the server.
         drain: called when the server stops taking new work; calls in work go on.
@@ -77,6 +79,7 @@ async def serve(
         deadline_default_s=config.deadline_default_s,
         concurrent_rpcs_max=config.concurrent_rpcs_max,
         authenticate=authenticate,
+        admit=admit,
     )
     await health.start()
     server = await _start(

@@ -82,10 +82,15 @@ class PromptName:
 
 def parse_tenant(name: str, field: str) -> str:
     """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
+    return _own_tenant(parse_any_tenant(name, field), field)
+
+
+def parse_any_tenant(name: str, field: str) -> str:
+    """The tenant of "tenants/{tenant}", whosever it is: the caller checks that. "-" is the caller's own."""
     parts = name.split("/")
     if len(parts) != 2 or parts[0] != "tenants":
         raise InvalidInput(f'{field}: expected "tenants/{{tenant}}", got {name[:200]!r}', field=field)
-    return _own_tenant(parts[1], field)
+    return call.principal().tenant if parts[1] == OWN_TENANT else parts[1]
 
 
 def parse_collection(name: str, field: str) -> CollectionName:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gannet_gateway.ledger.engine import Database
-from gannet_gateway.ledger.ledger import in_collection, in_document, is_collection, to_document
+from gannet_gateway.ledger.ledger import in_collection, in_document, is_collection, to_document, to_readers
 from gannet_gateway.ledger.records import Change, Claim, Document, Publish, Purpose
 from gannet_gateway.ledger.schema import (
     claims,
@@ -349,7 +349,8 @@ def _to_row(document: Document, generation: int, now: float) -> dict[str, Any]:
         if column.name not in ("tenant", "collection", "document", "retired_at_s")
     }
     row |= {"tenant": name.tenant, "collection": name.collection, "document": name.document}
-    row |= {"metadata": dict(document.metadata), "gen_from": generation, "gen_to": GENERATION_NEVER}
+    row |= {"metadata": dict(document.metadata), "readers": to_readers(document.readers)}
+    row |= {"gen_from": generation, "gen_to": GENERATION_NEVER}
     return row | {"created_at_s": document.created_at_s or now, "updated_at_s": now, "collected": False}
 
 

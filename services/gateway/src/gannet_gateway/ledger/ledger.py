@@ -2,10 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, select, text
+from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text
 from sqlalchemy.exc import IntegrityError
 
 from gannet_gateway.ledger.engine import Database
@@ -40,17 +40,14 @@ class Ledger:
                 await connection.execute(insert(tenants).values(id=tenant, created_at_s=self._clock()))
 
     async def add_api_key(self, tenant: str, digest: str, label: str) -> None:
-        """Make sure that the key of an existing tenant exists; a revoked key stays revoked."""
+        """Make sure that the key of an existing tenant exists, with the scopes of a key from before there were any.
+
+        A revoked key stays revoked.
+        """
         row = {"digest": digest, "tenant": tenant, "label": label, "created_at_s": self._clock()}
         with contextlib.suppress(IntegrityError):  # it is there
             async with self._database.writing() as connection:
                 await connection.execute(insert(api_keys).values(row))
-
-    async def tenant_of_key(self, digest: str) -> str | None:
-        """The tenant of a key that is known and not revoked."""
-        query = select(api_keys.c.tenant).where(api_keys.c.digest == digest, api_keys.c.revoked_at_s.is_(None))
-        async with self._database.reading() as connection:
-            return (await connection.execute(query)).scalar_one_or_none()
 
     # ---- collections --------------------------------------------------------------------------------------------
 
@@ -102,10 +99,10 @@ class Ledger:
 
     # ---- documents ----------------------------------------------------------------------------------------------
 
-    async def document(self, name: DocumentName) -> Document:
-        """A document's live revision; raises NotFound."""
+    async def document(self, name: DocumentName, identities: Sequence[str] | None = None) -> Document:
+        """A document's live revision; raises NotFound, also where `identities` are given and may not read it."""
         found = await self.find_document(name)
-        if found is None:
+        if found is None or not (identities is None or found.is_read_by(identities)):
             raise NotFound(f"{name} does not exist", field="name")
         return found
 
@@ -116,12 +113,14 @@ class Ledger:
             row = (await connection.execute(query)).mappings().first()
         return None if row is None else to_document(row)
 
-    async def list_documents(self, name: CollectionName, *, after: str, limit: int) -> Page[Document]:
-        """Documents of a collection whose id is greater than `after`, in the order of their ids."""
+    async def list_documents(
+        self, name: CollectionName, *, after: str, limit: int, identities: Sequence[str] | None = None
+    ) -> Page[Document]:
+        """Documents of a collection whose id is greater than `after`, in the order of their ids; with `identities` those they read."""
         query = (
             select(revisions)
             .select_from(_WITH_COLLECTION)
-            .where(*in_collection(revisions, name), *_VISIBLE, revisions.c.document > after)
+            .where(*in_collection(revisions, name), *_VISIBLE, *_read_by(identities), revisions.c.document > after)
             .order_by(revisions.c.document)
             .limit(limit + 1)
         )
@@ -143,12 +142,15 @@ class Ledger:
             raise NotFound(f"{name} has no revision {revision}", field="revision")
         return to_document(row)
 
-    async def list_revisions(self, name: DocumentName, *, below: int, limit: int) -> Page[Document]:
-        """Published revisions of a document, newest first; `below` = 0 begins at the newest."""
+    async def list_revisions(
+        self, name: DocumentName, *, below: int, limit: int, identities: Sequence[str] | None = None
+    ) -> Page[Document]:
+        """Published revisions of a document, newest first; `below` = 0 begins at the newest; with `identities` those they read."""
+        conditions = (*in_document(revisions, name), *_PUBLISHED, *_read_by(identities))
         query = (
             select(revisions)
             .select_from(_WITH_COLLECTION)
-            .where(*in_document(revisions, name), *_PUBLISHED, *([revisions.c.revision < below] if below else []))
+            .where(*conditions, *([revisions.c.revision < below] if below else []))
             .order_by(revisions.c.revision.desc())
             .limit(limit + 1)
         )
@@ -199,5 +201,22 @@ def _to_collection(row: RowMapping) -> Collection:
 
 def to_document(row: RowMapping) -> Document:
     """The record in a row of `revisions`."""
-    fields = {key: row[key] for key in Document.__dataclass_fields__ if key != "name"}
-    return Document(name=DocumentName(row["tenant"], row["collection"], row["document"]), **fields)
+    fields = {key: row[key] for key in Document.__dataclass_fields__ if key not in ("name", "readers")}
+    name = DocumentName(row["tenant"], row["collection"], row["document"])
+    return Document(name=name, readers=tuple(row["readers"].split()), **fields)
+
+
+def to_readers(readers: Sequence[str]) -> str:
+    """Readers as `revisions` holds them: each between line ends, so that none is found inside another."""
+    return "".join(["\n", *(f"{reader}\n" for reader in readers)]) if readers else ""
+
+
+def _read_by(identities: Sequence[str] | None) -> list[ColumnElement[bool]]:
+    """Revisions that a caller may know of; None means whoever their readers are.
+
+    LIKE ignores case on SQLite; replacing does on neither engine.
+    """
+    if identities is None:
+        return []
+    column = revisions.c.readers
+    return [or_(column == "", *(func.replace(column, f"\n{each}\n", "") != column for each in identities))]

@@ -1,6 +1,6 @@
 """What the ledger gives back: one frozen record a row."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -55,7 +55,8 @@ class Collection:
 class Document:
     """A revision of a document, seen by readers of generation g where `gen_from` <= g < `gen_to`.
 
-    `attempt` names the passages and the text that belong to it; `collected` says that the passages are gone.
+    `attempt` names the passages and the text that belong to it; `collected` says that the passages are gone. `readers` are the
+    identities that find it; without any, everyone in the tenant does.
     """
 
     name: DocumentName
@@ -67,12 +68,17 @@ class Document:
     title: str
     mime_type: str
     metadata: Mapping[str, MetadataValue]
+    readers: tuple[str, ...] = ()
     text_bytes: int
     chunk_count: int
     content_sha256: str
     fingerprint: str
     created_at_s: float
     updated_at_s: float
+
+    def is_read_by(self, identities: Iterable[str]) -> bool:
+        """Whether a caller with these identities may know of it."""
+        return not self.readers or not set(self.readers).isdisjoint(identities)
 
     @property
     def etag(self) -> str:

@@ -14,6 +14,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
+    text,
 )
 
 
@@ -21,6 +23,8 @@ from sqlalchemy import (
 def _id(length: int) -> String:
     return String(length).with_variant(String(length, collation="C"), "postgresql")
 
+
+EARLIER_SCOPES = '["answer", "collections.read", "collections.write", "documents.all", "documents.read", "documents.write", "search"]'
 
 GENERATION = Integer().with_variant(BigInteger(), "postgresql")
 
@@ -37,6 +41,14 @@ tenants = Table(
     metadata,
     Column("id", _id(63), primary_key=True),
     Column("created_at_s", Float, nullable=False),
+    Column("disabled", Boolean, nullable=False, server_default=false()),
+    # Null leaves a limit to the configuration; 0 means none.
+    Column("queries_per_s", Float),
+    Column("documents_per_s", Float),
+    Column("tokens_per_s", Float),
+    Column("documents_max", BigInteger),
+    Column("bytes_max", BigInteger),
+    Column("weight", Float),
 )
 
 api_keys = Table(
@@ -48,6 +60,11 @@ api_keys = Table(
     Column("label", String(200), nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("revoked_at_s", Float),
+    # What it may do, and who it reads as, as JSON lists. Keys from before there were scopes may do what every key could.
+    Column("scopes", JSON, nullable=False, server_default=text(f"'{EARLIER_SCOPES}'")),
+    Column("identities", JSON, nullable=False, server_default=text("'[]'")),
+    Column("expires_at_s", Float),  # null: never
+    Column("last_used_at_s", Float),  # to the hour
     ForeignKeyConstraint(["tenant"], ["tenants.id"]),
 )
 
@@ -89,6 +106,8 @@ revisions = Table(
     Column("title", String(1024), nullable=False),
     Column("mime_type", String(100), nullable=False),
     Column("metadata", JSON, nullable=False),
+    # Who may read it, each between line ends: "\nuser:ann\ngroup:eng\n"; empty means everyone in the tenant.
+    Column("readers", Text, nullable=False, server_default=""),
     Column("text_bytes", Integer, nullable=False),
     Column("chunk_count", Integer, nullable=False),
     Column("content_sha256", String(64), nullable=False),
