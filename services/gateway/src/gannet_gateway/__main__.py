@@ -6,7 +6,6 @@ from functools import partial
 from gannet.gateway.v1 import collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc, tenants_pb2_grpc
 from gannet_gateway import clients
 from gannet_gateway.answers.build import answering
-from gannet_gateway.auth import Anyone, Callers, Tenants, bootstrap
 from gannet_gateway.blobs import Blobs
 from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.embedder import CachedEmbedder
@@ -16,12 +15,10 @@ from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.build import build
 from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger import engine
-from gannet_gateway.ledger.accounts import Accounts
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.search.search import Searcher
 from gannet_gateway.search.servicer import SearchServicer
-from gannet_gateway.tenants.admission import Admission
-from gannet_gateway.tenants.servicer import TenantServicer
+from gannet_gateway.tenants.build import access
 from gannet_gateway.vectors.index import Index, connect
 from gannet_gateway.vectors.retriever import Retriever
 from gannet_kernels.warm import compile_all
@@ -50,8 +47,7 @@ async def main() -> None:
         timeout_s=config.ledger_timeout_s,
     )
     ledger = Ledger(database)
-    accounts = Accounts(database)
-    await bootstrap(accounts, config.bootstrap_tenant, config.bootstrap_api_key_file)
+    callers = await access(config, database)
     blobs = Blobs(config.data_dir / "blobs")
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
@@ -63,9 +59,6 @@ async def main() -> None:
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion.ingester, config)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
-    tenants = Tenants(accounts, cache_s=config.api_key_cache_s)
-    callers = Callers(accounts, tenants, cache_s=config.api_key_cache_s)
-    admission = Admission()
     compile_all()
     reader = CollectionReader(ledger.collection_settings)
     answers = answering(config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator)
@@ -77,7 +70,7 @@ async def main() -> None:
             partial(search_pb2_grpc.add_SearchServiceServicer_to_server, searches),
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
-            partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, TenantServicer(accounts)),
+            partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
             *(servicer.add_to for servicer in answers),
         ],
         health=Health(
@@ -91,10 +84,10 @@ async def main() -> None:
                 **({"cache": caches.shared.probe} if caches.shared else {}),
             },
         ),
-        authenticate=callers.authenticate if config.auth else Anyone(config.bootstrap_tenant).authenticate,
-        admit=admission.admit,
+        authenticate=callers.authenticate,
+        admit=callers.admission.admit,
         warm=ingestion.upkeep.start,
-        background=[ingestion.upkeep.renew, ingestion.upkeep.tidy, callers.record_uses],
+        background=[ingestion.upkeep.renew, ingestion.upkeep.tidy, *callers.background],
         drain=[documents.drain],
         close=[
             ingestion.publisher.close,
