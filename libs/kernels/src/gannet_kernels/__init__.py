@@ -1,6 +1,6 @@
 """Compute kernels: NumPy arrays in, NumPy arrays out; imports nothing of ours."""
 
-from gannet_kernels import bm25
+from gannet_kernels import bm25, sampling
 from gannet_kernels.diversity import mmr
 from gannet_kernels.fusion import fuse_relative_scores, fuse_z_scores, order_descending, relative_scores, z_scores
 from gannet_kernels.pooling import cls_pool, max_pool, mean_pool
@@ -24,6 +24,7 @@ __all__ = [
     "mmr",
     "order_descending",
     "relative_scores",
+    "sampling",
     "to_bits",
     "to_int8",
     "top_k",
