@@ -77,3 +77,7 @@ class DeadlineHopeless(Exception):
         super().__init__(f"needs about {needed_s:.3f} s, the deadline leaves {max(left_s, 0.0):.3f} s")
         self.needed_s = needed_s
         self.left_s = left_s
+
+
+class DeadlinePassed(Exception):
+    """The work was under way when its deadline passed; the rest was not done."""
