@@ -1,14 +1,12 @@
 import asyncio
 import signal
-import socket
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from redis import Redis
+from fakes.redis_server import RedisServer
 from redis.exceptions import RedisError
 
 from gannet.common.v1 import vectors_pb2
@@ -19,53 +17,8 @@ from gannet_gateway.cache.local import LocalTier
 from gannet_gateway.cache.shared import PREFIX, SharedTier, connect
 from gannet_gateway.cache.tiers import Computed, TieredCache
 
-PASSWORD = "a secret"  # noqa: S105 - of a server that lives as long as its test
 # Far more than any test takes, where the point is not the time.
 LONG_S = 30.0
-
-
-class RedisServer:
-    """A private redis-server on loopback."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.password_file = folder / "password"
-        self.password_file.write_text(PASSWORD + "\n")
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def client(self) -> Redis:
-        return Redis.from_url(self.url, password=PASSWORD)
-
-    def start(self) -> None:
-        command = [
-            "redis-server",
-            "--port",
-            str(self.port),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            str(self._folder),
-        ]
-        self.process = subprocess.Popen(
-            [*command, "--requirepass", PASSWORD], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self.process.stdout is not None
-        assert any("Ready to accept connections" in line for line in self.process.stdout)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 class Clock:

@@ -11,9 +11,8 @@ from unit.gateway.fakes import candidate, collection_record
 
 from gannet.gateway.v1 import answer_pb2
 from gannet_gateway.answers import wire
-from gannet_gateway.answers.answer import (
-    NO_ANSWER,
-    Answerer,
+from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.events import (
     Citation,
     Completed,
     Delta,
@@ -22,7 +21,9 @@ from gannet_gateway.answers.answer import (
     Retrieved,
     Started,
 )
+from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
+from gannet_gateway.answers.transcript import NO_ANSWER
 from gannet_gateway.clients import Cited, Done, Said
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.ledger import Ledger
@@ -326,7 +327,9 @@ def test_sentences_max_over_the_limit_is_refused(value: int):
 async def test_answer_rpcs_number_their_events_and_agree(ledger: Ledger):
     """`seq` counts from 0 without gaps under one id; the unary answer holds what the stream said."""
     pieces = [Said(text="č"), Cited(start_byte=0, end_byte=2, sources=((1, 6, 8),), score=2.5), done()]
-    servicer = AnswerServicer(ledger, Answerer(Search(), Behaviour(pieces), heartbeat_s=60), GatewayConfig())
+    keeping = Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20)
+    answerer = Answerer(Search(), Behaviour(pieces), heartbeat_s=60)
+    servicer = AnswerServicer(ledger, answerer, ResumableAnswers(keeping, None), GatewayConfig())
     request = answer_pb2.AnswerRequest(parent="tenants/-/collections/docs", query="why?")
     events = [event async for event in servicer.StreamAnswer(request, None)]
     assert [event.seq for event in events] == [0, 1, 2, 3, 4]

@@ -61,7 +61,9 @@ async def main() -> None:
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
     reader = CollectionReader(ledger.collection_settings)
-    answers = answering(config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator)
+    answers = answering(
+        config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator, caches=caches
+    )
     searches = SearchServicer(reader, searcher, reranker, caches.results, config)
     await serve(
         config,
@@ -71,7 +73,7 @@ async def main() -> None:
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
             partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
-            *(servicer.add_to for servicer in answers),
+            *(servicer.add_to for servicer in answers.servicers),
         ],
         health=Health(
             SERVICES,
@@ -90,6 +92,7 @@ async def main() -> None:
         background=[ingestion.upkeep.renew, ingestion.upkeep.tidy, *callers.background],
         drain=[documents.drain],
         close=[
+            answers.close,
             ingestion.publisher.close,
             ingestion.parser.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),

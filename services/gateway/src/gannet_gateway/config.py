@@ -142,6 +142,25 @@ class GatewayConfig(ServiceConfig):
         2.0, gt=0, le=60, description="Longest silence in an answer stream before a heartbeat, seconds."
     )
 
+    resume_grace_s: float = Field(
+        20.0,
+        ge=0,
+        le=600,
+        description="How long an answer that can be resumed is made on while nobody reads it, seconds; its deadline ends it anyway.",
+    )
+    resume_keep_s: float = Field(
+        120.0,
+        gt=0,
+        le=3600,
+        description="How long its events are kept after its end, seconds; in Redis where there is one.",
+    )
+    resumable_answers_max: int = Field(
+        256, ge=1, le=100_000, description="Most answers that can be resumed at once; those that ended make room."
+    )
+    resumable_bytes_max: int = Field(
+        64 << 20, ge=1 << 20, le=1 << 36, description="Most bytes of their events in memory, likewise."
+    )
+
     conversations_max: int = Field(
         1000, ge=1, le=1_000_000, description="Most conversations of one user in a collection."
     )

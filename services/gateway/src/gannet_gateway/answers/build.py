@@ -1,7 +1,13 @@
 """Everything that answers, and what belongs to answers: conversations, feedback, prompts."""
 
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
+from gannet_gateway.answers.shared_log import SharedLog
+from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Generator
 from gannet_gateway.config import GatewayConfig
@@ -15,7 +21,17 @@ from gannet_gateway.ledger.prompts import Prompts
 from gannet_gateway.prompts.servicer import PromptServicer
 from gannet_gateway.search.search import Searcher
 
+# A gateway that says nothing for so many heartbeats is gone.
+HEARTBEATS_MISSED = 4
+
 Servicer = AnswerServicer | ConversationServicer | FeedbackServicer | PromptServicer
+
+
+class Answering(NamedTuple):
+    """What to serve, and how to end it."""
+
+    servicers: tuple[Servicer, ...]
+    close: Callable[[], Awaitable[None]]
 
 
 def answering(
@@ -26,14 +42,37 @@ def answering(
     reader: CollectionReader,
     searcher: Searcher,
     generator: Generator,
-) -> tuple[Servicer, ...]:
+    caches: Caches,
+) -> Answering:
     """The servicers, over what the gateway has opened."""
     conversations = Conversations(database, Bounds.of(config))
     prompts = Prompts(database, versions_max=config.prompt_versions_max)
     answerer = Answerer(searcher, generator, heartbeat_s=config.heartbeat_s)
-    return (
-        AnswerServicer(reader, answerer, config),
+    resumable = ResumableAnswers(_keeping(config), _shared_log(config, caches))
+    servicers = (
+        AnswerServicer(reader, answerer, resumable, config),
         ConversationServicer(ledger, conversations),
         FeedbackServicer(ledger, FeedbackBook(database, entries_max=config.feedback_max)),
         PromptServicer(ledger, prompts),
+    )
+    return Answering(servicers, resumable.close)
+
+
+def _keeping(config: GatewayConfig) -> Keeping:
+    return Keeping(
+        grace_s=config.resume_grace_s,
+        keep_s=config.resume_keep_s,
+        answers_max=config.resumable_answers_max,
+        bytes_max=config.resumable_bytes_max,
+    )
+
+
+def _shared_log(config: GatewayConfig, caches: Caches) -> SharedLog | None:
+    if caches.shared is None:
+        return None
+    return SharedLog(
+        caches.shared,
+        keep_s=config.resume_keep_s,
+        attended_s=max(1.0, config.resume_grace_s),
+        silence_max_s=HEARTBEATS_MISSED * config.heartbeat_s,
     )

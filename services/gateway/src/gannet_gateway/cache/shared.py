@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +61,20 @@ class SharedTier:
                 pipeline.set(PREFIX + key, _sealed(key, value), px=self._ttl_ms)
             await self._ask("put", pipeline.execute)
 
+    async def append(self, key: bytes, value: bytes, *, ttl_s: float) -> bool:
+        """Add `value` to the end of a list that Redis keeps for `ttl_s` after the last addition; whether it did."""
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.rpush(PREFIX + key, _sealed(key, value))
+        pipeline.pexpire(PREFIX + key, max(1, round(ttl_s * 1000)))
+        return await self._ask("append", pipeline.execute) is not None
+
+    async def read_list(self, key: bytes, start: int) -> list[bytes] | None:
+        """A list's values from the place `start` on, up to one that is damaged; None where Redis does not answer."""
+        stored = await self._ask("range", partial(self._client.lrange, PREFIX + key, start, -1))
+        if stored is None:
+            return None
+        return list(_before_none(_opened(key, data) for data in stored))
+
     async def probe(self) -> None:
         """Raises if Redis does not answer; says so whatever the breaker thinks."""
         await self._client.ping()
@@ -112,6 +126,14 @@ def connect(url: str, password_file: Path | None, *, timeout_s: float) -> Redis:
         **options,
     )
     return Redis.from_pool(pool)
+
+
+def _before_none(values: Iterable[bytes | None]) -> Iterator[bytes]:
+    """The values before the first None."""
+    for value in values:
+        if value is None:
+            return
+        yield value
 
 
 def _sealed(key: bytes, value: bytes) -> bytes:

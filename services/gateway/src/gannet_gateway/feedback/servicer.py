@@ -3,6 +3,7 @@
 from typing import Any
 
 from gannet.gateway.v1 import feedback_pb2, feedback_pb2_grpc
+from gannet_gateway.answers.wire import check_answer_id
 from gannet_gateway.feedback import wire
 from gannet_gateway.ledger.feedback import FeedbackBook
 from gannet_gateway.ledger.ledger import Ledger
@@ -35,7 +36,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     ) -> feedback_pb2.ListFeedbackResponse:
         del context
         parent = parse_collection(request.parent, "parent")
-        answer_id = wire.check_answer_id(request.answer_id, "answer_id") if request.answer_id else ""
+        answer_id = check_answer_id(request.answer_id, "answer_id") if request.answer_id else ""
         await self._ledger.collection_settings(parent)
         scope = f"{parent}/feedback/{answer_id}"
         before = read_token(scope, request.page_token)

@@ -1,8 +1,7 @@
 """Feedback between protobuf and the gateway's own types."""
 
-import re
-
 from gannet.gateway.v1 import feedback_pb2
+from gannet_gateway.answers.wire import check_answer_id
 from gannet_gateway.documents.wire import to_timestamp
 from gannet_gateway.ledger.feedback import Feedback
 from gannet_gateway.names import CollectionName, parse_collection
@@ -11,8 +10,6 @@ from gannet_service.errors import InvalidInput
 COMMENT_BYTES_MAX = 4096
 QUERY_BYTES_MAX = 8192
 PASSAGE_BYTES_MAX = 1024
-
-_ANSWER_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def to_feedback(message: feedback_pb2.Feedback, parent: CollectionName, owner: str) -> Feedback:
@@ -35,13 +32,6 @@ def to_feedback(message: feedback_pb2.Feedback, parent: CollectionName, owner: s
         comment=_check_text(message.comment, "feedback.comment", COMMENT_BYTES_MAX),
         query=_check_text(message.query, "feedback.query", QUERY_BYTES_MAX),
     )
-
-
-def check_answer_id(value: str, field: str) -> str:
-    """`value` if it may name an answer."""
-    if not _ANSWER_ID.fullmatch(value):
-        raise InvalidInput(f"{field}: {value[:100]!r} is not 32 hexadecimal digits", field=field)
-    return value
 
 
 def from_feedback(entry: Feedback, parent: CollectionName) -> feedback_pb2.Feedback:

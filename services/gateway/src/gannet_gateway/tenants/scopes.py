@@ -32,7 +32,11 @@ NOT_FOR_USERS = frozenset({Scope.DOCUMENTS_ALL, Scope.KEYS, Scope.ACT_AS, Scope.
 
 _SERVICES: dict[str, dict[str, Scope]] = {
     "gannet.gateway.v1.SearchService": {"Search": Scope.SEARCH},
-    "gannet.gateway.v1.AnswerService": {"Answer": Scope.ANSWER, "StreamAnswer": Scope.ANSWER},
+    "gannet.gateway.v1.AnswerService": {
+        "Answer": Scope.ANSWER,
+        "StreamAnswer": Scope.ANSWER,
+        "ResumeAnswer": Scope.ANSWER,
+    },
     "gannet.gateway.v1.DocumentService": {
         "UploadDocuments": Scope.DOCUMENTS_WRITE,
         "GetDocument": Scope.DOCUMENTS_READ,

@@ -55,12 +55,17 @@ class AnswerRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     SENTENCES_MAX_FIELD_NUMBER: _builtins.int
+    RESUMABLE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
     query: _builtins.str
     """query is the question: 1 to 8,192 bytes of UTF-8, not only white space."""
     sentences_max: _builtins.int
     """sentences_max bounds the answer, 1 to 50 sentences; 0 means the generator's default."""
+    resumable: _builtins.bool
+    """resumable keeps the stream's events for a while, so that ResumeAnswer can go on with them. The answer is then made to its end even if
+    the client is gone, for as long as the server waits for it to come back. RESOURCE_EXHAUSTED: too many such answers are in work.
+    """
     @_builtins.property
     def search(self) -> _search_pb2.SearchOptions:
         """search tunes the retrieval of the passages; top_k may be 1 to 50 here. Neighbours are returned, and not read by the generator."""
@@ -72,14 +77,39 @@ class AnswerRequest(_message.Message):
         query: _builtins.str = ...,
         search: _search_pb2.SearchOptions | None = ...,
         sentences_max: _builtins.int = ...,
+        resumable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "query", b"query", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "query", b"query", "resumable", b"resumable", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerRequest: _TypeAlias = AnswerRequest  # noqa: Y015
+
+@_typing.final
+class ResumeAnswerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    answer_id: _builtins.str
+    """answer_id is AnswerEvent.answer_id of the answer. Required."""
+    seq: _builtins.int
+    """seq is the first event wanted: one more than the last one that was received, 0 for all."""
+    def __init__(
+        self,
+        *,
+        answer_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAnswerRequest: _TypeAlias = ResumeAnswerRequest  # noqa: Y015
 
 @_typing.final
 class AnswerResponse(_message.Message):

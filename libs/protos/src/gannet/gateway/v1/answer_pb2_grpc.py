@@ -45,6 +45,11 @@ class AnswerServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
                 _registered_method=True)
+        self.ResumeAnswer = channel.unary_stream(
+                '/gannet.gateway.v1.AnswerService/ResumeAnswer',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
+                _registered_method=True)
 
 
 class AnswerServiceServicer:
@@ -67,6 +72,15 @@ class AnswerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeAnswer(self, request, context):
+        """ResumeAnswer goes on with the stream of an answer that was asked for with `resumable`, for a while after: the same events, and those
+        that are made meanwhile; nothing is generated again. NOT_FOUND, reason ANSWER_GONE: it is not kept, or it is another user's.
+        UNAVAILABLE, reason ANSWER_LOST: the gateway that made it is gone. INVALID_ARGUMENT: the answer has no such event yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnswerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +92,11 @@ def add_AnswerServiceServicer_to_server(servicer, server):
             'StreamAnswer': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamAnswer,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.SerializeToString,
+            ),
+            'ResumeAnswer': grpc.unary_stream_rpc_method_handler(
+                    servicer.ResumeAnswer,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.SerializeToString,
             ),
     }
@@ -135,6 +154,33 @@ class AnswerService:
             target,
             '/gannet.gateway.v1.AnswerService/StreamAnswer',
             gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/gannet.gateway.v1.AnswerService/ResumeAnswer',
+            gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
             options,
             channel_credentials,

@@ -23,6 +23,11 @@ class AnswerServiceStub:
     Deltas concatenated equal Completed.text byte for byte; Retrieved precedes every citation; a stream ends either with
     Completed and OK or with another status, never both; a cancelled or expired call stops the generator.
     """
+    ResumeAnswer: _aio.UnaryStreamMultiCallable[_answer_pb2.ResumeAnswerRequest, _answer_pb2.AnswerEvent]
+    """ResumeAnswer goes on with the stream of an answer that was asked for with `resumable`, for a while after: the same events, and those
+    that are made meanwhile; nothing is generated again. NOT_FOUND, reason ANSWER_GONE: it is not kept, or it is another user's.
+    UNAVAILABLE, reason ANSWER_LOST: the gateway that made it is gone. INVALID_ARGUMENT: the answer has no such event yet.
+    """
 
 class AnswerServiceServicer(metaclass=_abc_1.ABCMeta):
     """AnswerService answers questions from a collection's documents. Same credentials as SearchService."""
@@ -44,6 +49,17 @@ class AnswerServiceServicer(metaclass=_abc_1.ABCMeta):
         """StreamAnswer sends the answer as it is made.
         Deltas concatenated equal Completed.text byte for byte; Retrieved precedes every citation; a stream ends either with
         Completed and OK or with another status, never both; a cancelled or expired call stops the generator.
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeAnswer(
+        self,
+        request: _answer_pb2.ResumeAnswerRequest,
+        context: _aio.ServicerContext[_answer_pb2.ResumeAnswerRequest, _abc.AsyncIterator[_answer_pb2.AnswerEvent]],
+    ) -> _abc.AsyncIterator[_answer_pb2.AnswerEvent]:
+        """ResumeAnswer goes on with the stream of an answer that was asked for with `resumable`, for a while after: the same events, and those
+        that are made meanwhile; nothing is generated again. NOT_FOUND, reason ANSWER_GONE: it is not kept, or it is another user's.
+        UNAVAILABLE, reason ANSWER_LOST: the gateway that made it is gone. INVALID_ARGUMENT: the answer has no such event yet.
         """
 
 def add_AnswerServiceServicer_to_server(servicer: AnswerServiceServicer, server: _aio.Server) -> None: ...
