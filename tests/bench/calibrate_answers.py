@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 
 from gannet_generator.config import GeneratorConfig
-from gannet_generator.extract import Source, find_candidates, in_context
+from gannet_generator.extractive.extract import find_candidates, in_context, nearest
+from gannet_generator.generation import Source
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.manifest import load_manifest
 from gannet_inference.session import cores_available
@@ -119,12 +120,8 @@ def best_logits(model: CrossEncoder, config: GeneratorConfig, questions: Sequenc
 
 
 def _best(model: CrossEncoder, config: GeneratorConfig, question: str, sources: Sequence[Source]) -> float:
-    candidates = find_candidates(
-        question,
-        sources,
-        sentence_bytes_max=config.sentence_bytes_max,
-        sentences_scored_max=config.sentences_scored_max,
-    )
+    found = find_candidates(sources, sentence_bytes_max=config.sentence_bytes_max)
+    candidates = nearest(question, found, config.sentences_scored_max)
     works = model.submit_all(model.tokenize(question, [in_context(candidate, sources) for candidate in candidates]))
     wait(works)
     return max((work.result() for work in works), default=-np.inf)

@@ -5,7 +5,7 @@ import pytest
 
 from gannet.generator.v1 import generator_pb2 as pb
 from gannet.generator.v1.generator_pb2_grpc import GeneratorStub
-from gannet_service.errors import InvalidInput
+from gannet_service.errors import InvalidInput, NotFound
 
 QUESTION = "How deep does a gannet dive?"
 DEPTH = "A gannet dives as deep as 22 metres below the surface."
@@ -44,6 +44,16 @@ async def test_info_of_the_default_generator_names_it_and_its_limits(generator):
     assert info.precision in ("int8", "fp32")
     assert (info.sources_max, info.text_bytes_max, info.sentences_max) == (4, 4096, 3)
     assert len(bytes.fromhex(info.model_digest)) == 32
+
+
+async def test_info_lists_the_generators_and_what_verifies(generator):
+    """The default server has one generator, which quotes; claims are verified by the same model."""
+    info = await generator.Info(pb.InfoRequest())
+    (only,) = info.generators
+    assert (only.name, only.kind, only.model, only.free_text) == ("extractive", "extractive", info.model, False)
+    assert (only.model_digest, only.threshold) == (info.model_digest, info.threshold)
+    assert (info.verify_model, info.verify_model_digest) == (info.model, info.model_digest)
+    assert 0 < info.verify_threshold < 1
 
 
 async def test_generate_streams_the_answer_with_citations_that_quote_byte_for_byte(generator):
@@ -125,8 +135,58 @@ async def test_generate_without_any_sentence_says_nothing(generator, source):
 
 
 async def test_generate_twice_gives_the_same_stream(generator):
-    """The answer is a function of the request."""
-    assert await events_of(generator.Generate(ask())) == await events_of(generator.Generate(ask()))
+    """The answer is a function of the request; only the times differ."""
+    answers = []
+    for _ in range(2):
+        events = await events_of(generator.Generate(ask()))
+        timings = events[-1][1].timings
+        assert 0 <= timings.queue_us <= timings.first_token_us <= timings.total_us
+        events[-1][1].ClearField("timings")
+        answers.append(events)
+    assert answers[0] == answers[1]
+
+
+async def test_generate_by_name_tells_who_answered(generator):
+    """The name of Info selects the generator, and the end of the stream says which it was."""
+    request = ask()
+    request.generator = "extractive"
+    events = await events_of(generator.Generate(request))
+    finished = events[-1][1]
+    assert (finished.generator, finished.model) == ("extractive", "reranker-minilm-l6-qa")
+
+
+async def test_generate_by_an_unknown_name_is_not_found(generator, refusal):
+    """The refusal names those that there are."""
+    request = ask()
+    request.generator = "fluent"
+    error = await refusal(events_of(generator.Generate(request)))
+    assert (type(error), error.field) == (NotFound, "generator")
+    assert "extractive" in error.message
+
+
+async def test_count_tokens_of_texts_counts_each_alone(generator):
+    """Words of the vocabulary are a token each, and nothing is added to them."""
+    request = pb.CountTokensRequest(texts=["the bird", "", "the bird can fly"])
+    request.messages.add(role=pb.ROLE_USER, content="the bird")
+    counts = await generator.CountTokens(request)
+    assert (list(counts.text_tokens), counts.prompt_tokens, counts.exact) == ([2, 0, 4], 2, True)
+
+
+async def test_verify_supports_what_the_sources_say_and_nothing_else(generator):
+    """A claim from the sources is supported where it stands; one with another number, and one about something else, are not."""
+    claims = [
+        "A gannet dives as deep as 22 metres.",
+        "A gannet dives as deep as 58 metres.",
+        "Paris lies on the Seine.",
+    ]
+    sources = [pb.Source(text=text, title="Gannet") for text in SOURCES]
+    response = await generator.Verify(pb.VerifyRequest(claims=claims, sources=sources, spans_max=1))
+    assert [verdict.supported for verdict in response.verdicts] == [True, False, False]
+    (best,) = response.verdicts[0].spans
+    source = SOURCES[best.span.source_index].encode()
+    assert source[best.span.start_byte : best.span.end_byte].decode() == DEPTH
+    assert best.score == response.verdicts[0].score
+    assert response.tokens_read > 0
 
 
 @pytest.mark.parametrize(
@@ -146,6 +206,15 @@ async def test_generate_with_a_wrong_field_is_refused_by_its_name(generator, ref
     """Every fault is INVALID_ARGUMENT with the field in the details, and nothing is streamed before it."""
     error = await refusal(events_of(generator.Generate(request_)))
     assert (type(error), error.field) == (InvalidInput, field)
+
+
+async def test_generate_with_a_message_of_no_role_is_refused_by_its_place(generator, refusal):
+    """A role that is left out is named, also to a generator that does not read messages."""
+    request = ask()
+    request.messages.add(role=pb.ROLE_USER, content="x")
+    request.messages.add(content="x")
+    error = await refusal(events_of(generator.Generate(request)))
+    assert (type(error), error.field) == (InvalidInput, "messages[1].role")
 
 
 async def test_generate_of_invalid_utf8_is_refused_by_the_fields_name(generator_address, open_channel, refusal):

@@ -5,17 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet_generator.extract import (
-    Candidate,
-    Citation,
-    Delta,
-    Source,
-    SourceSpan,
-    choose,
-    find_candidates,
-    in_context,
-    write,
-)
+from gannet_generator.extractive.extract import Candidate, choose, find_candidates, in_context, nearest, write
+from gannet_generator.generation import Citation, Delta, Source, SourceSpan
 
 SENTENCES = st.sampled_from(
     [
@@ -29,12 +20,8 @@ LOGITS = st.floats(min_value=-12, max_value=12)
 
 def candidates_of(sources: list[str], scored_max: int = 64) -> list[Candidate]:
     """The candidates for a question about gannets."""
-    return find_candidates(
-        "How deep does the gannet dive?",
-        [Source(text=text, title="Birds") for text in sources],
-        sentence_bytes_max=600,
-        sentences_scored_max=scored_max,
-    )
+    found = find_candidates([Source(text=text, title="Birds") for text in sources], sentence_bytes_max=600)
+    return nearest("How deep does the gannet dive?", found, scored_max)
 
 
 @given(sources=SOURCES, data=st.data(), sentences_max=st.integers(1, 6), threshold=LOGITS, margin=st.floats(0, 12))

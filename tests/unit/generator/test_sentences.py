@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gannet_generator.sentences import split_sentences
+from gannet_generator.extractive.sentences import split_sentences
 
 # Pieces whose every combination is a passage: prose, markup, the characters that decide, and characters of one to four bytes.
 PIECES = st.sampled_from(

@@ -6,12 +6,14 @@ from functools import partial
 
 from prometheus_client import Gauge
 
-from gannet.generator.v1 import generator_pb2 as pb
 from gannet.generator.v1.generator_pb2_grpc import add_GeneratorServicer_to_server
-from gannet_generator.answering import ExtractiveGenerator, Policy
 from gannet_generator.config import GeneratorConfig
+from gannet_generator.extractive.generator import ExtractiveGenerator, Policy
+from gannet_generator.generation import Generator
+from gannet_generator.limits import Limits
+from gannet_generator.scoring import PairScorer
 from gannet_generator.servicer import SERVICE, GeneratorServicer
-from gannet_generator.wire import Limits
+from gannet_generator.verification import WEIGHTS, Bounds, Verifier
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.errors import ModelError
 from gannet_inference.manifest import load_manifest
@@ -28,32 +30,34 @@ async def main() -> None:
     config = load(GeneratorConfig)
     telemetry.set_up(config)
     encoder = _open(config, config.sessions or max(1, cores_available() // config.threads))
-    policy = Policy(
+    scorer = PairScorer(encoder, queue_requests_max=config.concurrent_rpcs_max)
+    Gauge("gannet_model_waiting", "Texts that wait for the model.").set_function(lambda: scorer.waiting)
+    # The first answers requests that name none.
+    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(scorer, _policy(config))}
+    bounds = Bounds(sentence_bytes_max=config.sentence_bytes_max, sentences_max=config.verify_sentences_max)
+    verifier = Verifier(scorer, weights=WEIGHTS, threshold=config.verify_threshold, bounds=bounds)
+    limits = Limits(
+        sources_max=config.sources_max,
+        text_bytes_max=config.text_bytes_max,
+        prompt_bytes_max=config.prompt_bytes_max,
+        claims_max=config.claims_max,
+    )
+    servicer = GeneratorServicer(generators, verifier, limits, sentences_max=config.sentences_max)
+    await serve(
+        config,
+        service_names=[SERVICE],
+        add=[partial(add_GeneratorServicer_to_server, servicer)],
+        health=Health((SERVICE,)),
+        close=[*(generator.close for generator in generators.values()), partial(asyncio.to_thread, scorer.close)],
+    )
+
+
+def _policy(config: GeneratorConfig) -> Policy:
+    return Policy(
         threshold=config.threshold,
         margin=config.margin,
         sentence_bytes_max=config.sentence_bytes_max,
         sentences_scored_max=config.sentences_scored_max,
-    )
-    generator = ExtractiveGenerator(encoder, policy, queue_requests_max=config.concurrent_rpcs_max)
-    waiting = Gauge("gannet_model_waiting", "Texts that wait for the model.")
-    waiting.set_function(lambda: encoder.waiting)
-    limits = Limits(sources_max=config.sources_max, text_bytes_max=config.text_bytes_max)
-    info = pb.InfoResponse(
-        generator="extractive",
-        model=encoder.built.name,
-        model_digest=encoder.built.digest,
-        precision=encoder.built.precision,
-        threshold=config.threshold,
-        sources_max=config.sources_max,
-        text_bytes_max=config.text_bytes_max,
-        sentences_max=config.sentences_max,
-    )
-    await serve(
-        config,
-        service_names=[SERVICE],
-        add=[partial(add_GeneratorServicer_to_server, GeneratorServicer(generator, limits, info))],
-        health=Health((SERVICE,)),
-        close=[partial(asyncio.to_thread, generator.close)],
     )
 
 

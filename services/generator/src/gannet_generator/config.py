@@ -83,10 +83,41 @@ class GeneratorConfig(ServiceConfig):
         description="Logits that a sentence may be below the best one; 0 says only the best and its equals.",
     )
 
+    prompt_bytes_max: int = Field(
+        1 << 20,
+        ge=1,
+        le=1 << 24,
+        description="Most that the messages of one request may hold together, bytes of UTF-8.",
+    )
+    claims_max: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="Claims in one Verify; with `verify_sentences_max` sentences each at most `queue_texts_max`.",
+    )
+    verify_sentences_max: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="Sentences that the model reads for one claim: those nearest to it by their words.",
+    )
+    verify_threshold: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Score from which a claim counts as supported.",
+    )
+
     @model_validator(mode="after")
     def _an_answer_fits(self) -> Self:
         if self.sentences_scored_max > self.queue_texts_max:
             raise ValueError(
                 f"sentences_scored_max {self.sentences_scored_max} is more than queue_texts_max {self.queue_texts_max}"
+            )
+        pairs = self.claims_max * self.verify_sentences_max
+        if pairs > self.queue_texts_max:
+            raise ValueError(
+                f"claims_max times verify_sentences_max is {pairs}, more than queue_texts_max {self.queue_texts_max}"
             )
         return self

@@ -24,33 +24,57 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gannet/generator/v1/generator.proto\x12\x13gannet.generator.v1\"h\n\x0fGenerateRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12,\n\x07sources\x18\x02 \x03(\x0b\x32\x1b.gannet.generator.v1.Source\x12\x15\n\rsentences_max\x18\x03 \x01(\r\"%\n\x06Source\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"\xae\x01\n\x10GenerateResponse\x12+\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.gannet.generator.v1.DeltaH\x00\x12\x31\n\x08\x63itation\x18\x02 \x01(\x0b\x32\x1d.gannet.generator.v1.CitationH\x00\x12\x31\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1d.gannet.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\"q\n\x08\x43itation\x12\x12\n\nstart_byte\x18\x01 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\r\x12\x30\n\x07sources\x18\x03 \x03(\x0b\x32\x1f.gannet.generator.v1.SourceSpan\x12\r\n\x05score\x18\x04 \x01(\x02\"H\n\nSourceSpan\x12\x14\n\x0csource_index\x18\x01 \x01(\r\x12\x12\n\nstart_byte\x18\x02 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x03 \x01(\r\"\x80\x01\n\x08\x46inished\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.gannet.generator.v1.FinishReason\x12\x12\n\nbest_score\x18\x02 \x01(\x02\x12\x18\n\x10sentences_scored\x18\x03 \x01(\r\x12\x13\n\x0btokens_read\x18\x04 \x01(\r\"\r\n\x0bInfoRequest\"\xb0\x01\n\x0cInfoResponse\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x11\n\tthreshold\x18\x05 \x01(\x02\x12\x13\n\x0bsources_max\x18\x06 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x07 \x01(\r\x12\x15\n\rsentences_max\x18\x08 \x01(\r*|\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x32\xb3\x01\n\tGenerator\x12Y\n\x08Generate\x12$.gannet.generator.v1.GenerateRequest\x1a%.gannet.generator.v1.GenerateResponse0\x01\x12K\n\x04Info\x12 .gannet.generator.v1.InfoRequest\x1a!.gannet.generator.v1.InfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gannet/generator/v1/generator.proto\x12\x13gannet.generator.v1\"\xc7\x04\n\x0fGenerateRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12,\n\x07sources\x18\x02 \x03(\x0b\x32\x1b.gannet.generator.v1.Source\x12\x15\n\rsentences_max\x18\x03 \x01(\r\x12\x11\n\tgenerator\x18\x04 \x01(\t\x12.\n\x08messages\x18\x05 \x03(\x0b\x32\x1c.gannet.generator.v1.Message\x12\x12\n\nmax_tokens\x18\x06 \x01(\r\x12\x12\n\nmin_tokens\x18\x07 \x01(\r\x12\x18\n\x0btemperature\x18\x08 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05top_k\x18\n \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x0b \x01(\x02H\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x0c \x01(\x04H\x04\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\r \x01(\x02H\x05\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x0e \x01(\x02H\x06\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x0f \x01(\x02H\x07\x88\x01\x01\x12\x0c\n\x04stop\x18\x10 \x03(\t\x12\x15\n\x08logprobs\x18\x11 \x01(\rH\x08\x88\x01\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x08\n\x06_top_kB\x08\n\x06_min_pB\x07\n\x05_seedB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobs\"%\n\x06Source\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\"C\n\x07Message\x12\'\n\x04role\x18\x01 \x01(\x0e\x32\x19.gannet.generator.v1.Role\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\xae\x01\n\x10GenerateResponse\x12+\n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x1a.gannet.generator.v1.DeltaH\x00\x12\x31\n\x08\x63itation\x18\x02 \x01(\x0b\x32\x1d.gannet.generator.v1.CitationH\x00\x12\x31\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x1d.gannet.generator.v1.FinishedH\x00\x42\x07\n\x05\x65vent\"]\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x33\n\x08logprobs\x18\x03 \x03(\x0b\x32!.gannet.generator.v1.TokenLogprob\"p\n\x0cTokenLogprob\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12.\n\x03top\x18\x04 \x03(\x0b\x32!.gannet.generator.v1.TokenLogprob\"q\n\x08\x43itation\x12\x12\n\nstart_byte\x18\x01 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\r\x12\x30\n\x07sources\x18\x03 \x03(\x0b\x32\x1f.gannet.generator.v1.SourceSpan\x12\r\n\x05score\x18\x04 \x01(\x02\"H\n\nSourceSpan\x12\x14\n\x0csource_index\x18\x01 \x01(\r\x12\x12\n\nstart_byte\x18\x02 \x01(\r\x12\x10\n\x08\x65nd_byte\x18\x03 \x01(\r\"\x98\x02\n\x08\x46inished\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.gannet.generator.v1.FinishReason\x12\x12\n\nbest_score\x18\x02 \x01(\x02\x12\x18\n\x10sentences_scored\x18\x03 \x01(\r\x12\x13\n\x0btokens_read\x18\x04 \x01(\r\x12)\n\x05usage\x18\x05 \x01(\x0b\x32\x1a.gannet.generator.v1.Usage\x12-\n\x07timings\x18\x06 \x01(\x0b\x32\x1c.gannet.generator.v1.Timings\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12\r\n\x05model\x18\x08 \x01(\t\x12\x11\n\tgenerator\x18\t \x01(\tB\x07\n\x05_seed\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"E\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x16\n\x0e\x66irst_token_us\x18\x02 \x01(\x04\x12\x10\n\x08total_us\x18\x03 \x01(\x04\"f\n\x12\x43ountTokensRequest\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12.\n\x08messages\x18\x02 \x03(\x0b\x32\x1c.gannet.generator.v1.Message\x12\r\n\x05texts\x18\x03 \x03(\t\"P\n\x13\x43ountTokensResponse\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x13\n\x0btext_tokens\x18\x02 \x03(\r\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\"`\n\rVerifyRequest\x12\x0e\n\x06\x63laims\x18\x01 \x03(\t\x12,\n\x07sources\x18\x02 \x03(\x0b\x32\x1b.gannet.generator.v1.Source\x12\x11\n\tspans_max\x18\x03 \x01(\r\"U\n\x0eVerifyResponse\x12.\n\x08verdicts\x18\x01 \x03(\x0b\x32\x1c.gannet.generator.v1.Verdict\x12\x13\n\x0btokens_read\x18\x02 \x01(\r\"[\n\x07Verdict\x12\r\n\x05score\x18\x01 \x01(\x02\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12.\n\x05spans\x18\x03 \x03(\x0b\x32\x1f.gannet.generator.v1.ScoredSpan\"J\n\nScoredSpan\x12-\n\x04span\x18\x01 \x01(\x0b\x32\x1f.gannet.generator.v1.SourceSpan\x12\r\n\x05score\x18\x02 \x01(\x02\"\r\n\x0bInfoRequest\"\xe3\x02\n\x0cInfoResponse\x12\x11\n\tgenerator\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x11\n\tthreshold\x18\x05 \x01(\x02\x12\x13\n\x0bsources_max\x18\x06 \x01(\r\x12\x16\n\x0etext_bytes_max\x18\x07 \x01(\r\x12\x15\n\rsentences_max\x18\x08 \x01(\r\x12\x36\n\ngenerators\x18\t \x03(\x0b\x32\".gannet.generator.v1.GeneratorInfo\x12\x18\n\x10prompt_bytes_max\x18\n \x01(\r\x12\x12\n\nclaims_max\x18\x0b \x01(\r\x12\x18\n\x10verify_threshold\x18\x0c \x01(\x02\x12\x14\n\x0cverify_model\x18\r \x01(\t\x12\x1b\n\x13verify_model_digest\x18\x0e \x01(\t\"\xb9\x01\n\rGeneratorInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x11\n\tthreshold\x18\x06 \x01(\x02\x12\x11\n\tfree_text\x18\x07 \x01(\x08\x12\x1a\n\x12\x63ontext_tokens_max\x18\x08 \x01(\r\x12\x12\n\ntokens_max\x18\t \x01(\r*P\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\r\n\tROLE_USER\x10\x02\x12\x12\n\x0eROLE_ASSISTANT\x10\x03*\xbd\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x04\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x05\x32\xe8\x02\n\tGenerator\x12Y\n\x08Generate\x12$.gannet.generator.v1.GenerateRequest\x1a%.gannet.generator.v1.GenerateResponse0\x01\x12`\n\x0b\x43ountTokens\x12\'.gannet.generator.v1.CountTokensRequest\x1a(.gannet.generator.v1.CountTokensResponse\x12Q\n\x06Verify\x12\".gannet.generator.v1.VerifyRequest\x1a#.gannet.generator.v1.VerifyResponse\x12K\n\x04Info\x12 .gannet.generator.v1.InfoRequest\x1a!.gannet.generator.v1.InfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.generator.v1.generator_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=919
-  _globals['_FINISHREASON']._serialized_end=1043
-  _globals['_GENERATEREQUEST']._serialized_start=60
-  _globals['_GENERATEREQUEST']._serialized_end=164
-  _globals['_SOURCE']._serialized_start=166
-  _globals['_SOURCE']._serialized_end=203
-  _globals['_GENERATERESPONSE']._serialized_start=206
-  _globals['_GENERATERESPONSE']._serialized_end=380
-  _globals['_DELTA']._serialized_start=382
-  _globals['_DELTA']._serialized_end=403
-  _globals['_CITATION']._serialized_start=405
-  _globals['_CITATION']._serialized_end=518
-  _globals['_SOURCESPAN']._serialized_start=520
-  _globals['_SOURCESPAN']._serialized_end=592
-  _globals['_FINISHED']._serialized_start=595
-  _globals['_FINISHED']._serialized_end=723
-  _globals['_INFOREQUEST']._serialized_start=725
-  _globals['_INFOREQUEST']._serialized_end=738
-  _globals['_INFORESPONSE']._serialized_start=741
-  _globals['_INFORESPONSE']._serialized_end=917
-  _globals['_GENERATOR']._serialized_start=1046
-  _globals['_GENERATOR']._serialized_end=1225
+  _globals['_ROLE']._serialized_start=2843
+  _globals['_ROLE']._serialized_end=2923
+  _globals['_FINISHREASON']._serialized_start=2926
+  _globals['_FINISHREASON']._serialized_end=3115
+  _globals['_GENERATEREQUEST']._serialized_start=61
+  _globals['_GENERATEREQUEST']._serialized_end=644
+  _globals['_SOURCE']._serialized_start=646
+  _globals['_SOURCE']._serialized_end=683
+  _globals['_MESSAGE']._serialized_start=685
+  _globals['_MESSAGE']._serialized_end=752
+  _globals['_GENERATERESPONSE']._serialized_start=755
+  _globals['_GENERATERESPONSE']._serialized_end=929
+  _globals['_DELTA']._serialized_start=931
+  _globals['_DELTA']._serialized_end=1024
+  _globals['_TOKENLOGPROB']._serialized_start=1026
+  _globals['_TOKENLOGPROB']._serialized_end=1138
+  _globals['_CITATION']._serialized_start=1140
+  _globals['_CITATION']._serialized_end=1253
+  _globals['_SOURCESPAN']._serialized_start=1255
+  _globals['_SOURCESPAN']._serialized_end=1327
+  _globals['_FINISHED']._serialized_start=1330
+  _globals['_FINISHED']._serialized_end=1610
+  _globals['_USAGE']._serialized_start=1612
+  _globals['_USAGE']._serialized_end=1669
+  _globals['_TIMINGS']._serialized_start=1671
+  _globals['_TIMINGS']._serialized_end=1740
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=1742
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=1844
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1846
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1926
+  _globals['_VERIFYREQUEST']._serialized_start=1928
+  _globals['_VERIFYREQUEST']._serialized_end=2024
+  _globals['_VERIFYRESPONSE']._serialized_start=2026
+  _globals['_VERIFYRESPONSE']._serialized_end=2111
+  _globals['_VERDICT']._serialized_start=2113
+  _globals['_VERDICT']._serialized_end=2204
+  _globals['_SCOREDSPAN']._serialized_start=2206
+  _globals['_SCOREDSPAN']._serialized_end=2280
+  _globals['_INFOREQUEST']._serialized_start=2282
+  _globals['_INFOREQUEST']._serialized_end=2295
+  _globals['_INFORESPONSE']._serialized_start=2298
+  _globals['_INFORESPONSE']._serialized_end=2653
+  _globals['_GENERATORINFO']._serialized_start=2656
+  _globals['_GENERATORINFO']._serialized_end=2841
+  _globals['_GENERATOR']._serialized_start=3118
+  _globals['_GENERATOR']._serialized_end=3478
 # @@protoc_insertion_point(module_scope)

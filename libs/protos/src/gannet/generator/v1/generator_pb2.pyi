@@ -19,6 +19,31 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_SYSTEM: _Role.ValueType  # 1
+    """ROLE_SYSTEM: what the model is told about its task."""
+    ROLE_USER: _Role.ValueType  # 2
+    """ROLE_USER: what it is asked."""
+    ROLE_ASSISTANT: _Role.ValueType  # 3
+    """ROLE_ASSISTANT: what it said before."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper): ...
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_SYSTEM: Role.ValueType  # 1
+"""ROLE_SYSTEM: what the model is told about its task."""
+ROLE_USER: Role.ValueType  # 2
+"""ROLE_USER: what it is asked."""
+ROLE_ASSISTANT: Role.ValueType  # 3
+"""ROLE_ASSISTANT: what it said before."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -32,6 +57,10 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """FINISH_REASON_LENGTH: a limit ended it."""
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
     """FINISH_REASON_NO_ANSWER: no source answers the question; nothing was said."""
+    FINISH_REASON_STOP_STRING: _FinishReason.ValueType  # 4
+    """FINISH_REASON_STOP_STRING: one of GenerateRequest.stop came."""
+    FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 5
+    """FINISH_REASON_CONTENT_FILTER: the upstream withheld the rest of the answer."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
@@ -42,22 +71,78 @@ FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """FINISH_REASON_LENGTH: a limit ended it."""
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
 """FINISH_REASON_NO_ANSWER: no source answers the question; nothing was said."""
+FINISH_REASON_STOP_STRING: FinishReason.ValueType  # 4
+"""FINISH_REASON_STOP_STRING: one of GenerateRequest.stop came."""
+FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 5
+"""FINISH_REASON_CONTENT_FILTER: the upstream withheld the rest of the answer."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
 class GenerateRequest(_message.Message):
+    """GenerateRequest is read by any generator: one that quotes reads question, sources and sentences_max and ignores the rest, one that
+    writes freely reads messages and what comes behind them. A caller that sends both may be answered by either.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     QUESTION_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     SENTENCES_MAX_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    MIN_TOKENS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
+    FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     question: _builtins.str
-    """question is what to answer, 1 to Info.text_bytes_max bytes of UTF-8."""
+    """question is what to answer, 1 to Info.text_bytes_max bytes of UTF-8; it may be empty for a generator that writes freely."""
     sentences_max: _builtins.int
     """sentences_max bounds the answer's length in sentences, 1 to 50; 0 means the server's default."""
+    generator: _builtins.str
+    """generator is the name of one of Info.generators; empty means the first. NOT_FOUND for a name that is not there."""
+    max_tokens: _builtins.int
+    """max_tokens bounds the answer's length in tokens, at most GeneratorInfo.tokens_max; 0 means the generator's default."""
+    min_tokens: _builtins.int
+    """min_tokens is how many tokens must be written before the model may end, at most max_tokens; 0 means none."""
+    temperature: _builtins.float
+    """temperature divides the logits, 0 to 2; 0 always takes the most likely token; absent means the generator's default."""
+    top_p: _builtins.float
+    """top_p keeps the most likely tokens whose chances sum to this, above 0 to 1; absent means the generator's default."""
+    top_k: _builtins.int
+    """top_k keeps so many of the most likely tokens, at most 1000; 0 keeps all; absent means the generator's default."""
+    min_p: _builtins.float
+    """min_p keeps tokens with at least this share of the most likely token's chance, 0 to 1; absent means the generator's default."""
+    seed: _builtins.int
+    """seed makes the choice of tokens repeatable; absent lets the generator choose one."""
+    repetition_penalty: _builtins.float
+    """repetition_penalty divides the logits of tokens that stand in the prompt or the answer, above 0 to 2; 1 or absent changes nothing."""
+    presence_penalty: _builtins.float
+    """presence_penalty is taken from the logits of tokens that stand in the answer, -2 to 2; 0 or absent changes nothing."""
+    frequency_penalty: _builtins.float
+    """frequency_penalty is taken once for each time a token stands in the answer, -2 to 2; 0 or absent changes nothing."""
+    logprobs: _builtins.int
+    """logprobs asks for the log probability of each token, and of so many of the likeliest in its place, at most 20; absent asks for none."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
-        """sources are the passages to answer from, best first: 1 to Info.sources_max."""
+        """sources are the passages to answer from, best first: 1 to Info.sources_max; none is fine for a generator that writes freely."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """messages are the conversation to go on with, oldest first: at most 256, with together at most Info.prompt_bytes_max bytes of
+        UTF-8. A generator that writes freely needs at least one, and the last must not be the assistant's.
+        """
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """stop are strings that end the answer and are not part of it: at most 16, each 1 to 256 bytes of UTF-8."""
 
     def __init__(
         self,
@@ -65,12 +150,61 @@ class GenerateRequest(_message.Message):
         question: _builtins.str = ...,
         sources: _abc.Iterable[Global___Source] | None = ...,
         sentences_max: _builtins.int = ...,
+        generator: _builtins.str = ...,
+        messages: _abc.Iterable[Global___Message] | None = ...,
+        max_tokens: _builtins.int = ...,
+        min_tokens: _builtins.int = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        min_p: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        presence_penalty: _builtins.float | None = ...,
+        frequency_penalty: _builtins.float | None = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        logprobs: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "logprobs", b"logprobs", "min_p", b"min_p", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["question", b"question", "sentences_max", b"sentences_max", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty", "_logprobs", b"_logprobs", "_min_p", b"_min_p", "_presence_penalty", b"_presence_penalty", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "frequency_penalty", b"frequency_penalty", "generator", b"generator", "logprobs", b"logprobs", "max_tokens", b"max_tokens", "messages", b"messages", "min_p", b"min_p", "min_tokens", b"min_tokens", "presence_penalty", b"presence_penalty", "question", b"question", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "sentences_max", b"sentences_max", "sources", b"sources", "stop", b"stop", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__frequency_penalty: _TypeAlias = _typing.Literal["frequency_penalty"]  # noqa: Y015
+    _WhichOneofArgType__frequency_penalty: _TypeAlias = _typing.Literal["_frequency_penalty", b"_frequency_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__logprobs: _TypeAlias = _typing.Literal["logprobs"]  # noqa: Y015
+    _WhichOneofArgType__logprobs: _TypeAlias = _typing.Literal["_logprobs", b"_logprobs"]  # noqa: Y015
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__presence_penalty: _TypeAlias = _typing.Literal["presence_penalty"]  # noqa: Y015
+    _WhichOneofArgType__presence_penalty: _TypeAlias = _typing.Literal["_presence_penalty", b"_presence_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frequency_penalty) -> _WhichOneofReturnType__frequency_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__logprobs) -> _WhichOneofReturnType__logprobs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__presence_penalty) -> _WhichOneofReturnType__presence_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
 
 Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
@@ -97,6 +231,30 @@ class Source(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Source: _TypeAlias = Source  # noqa: Y015
+
+@_typing.final
+class Message(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    role: Global___Role.ValueType
+    """role is whose message it is; INVALID_ARGUMENT if unspecified."""
+    content: _builtins.str
+    """content is the message's text; it may be empty."""
+    def __init__(
+        self,
+        *,
+        role: Global___Role.ValueType = ...,
+        content: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Message: _TypeAlias = Message  # noqa: Y015
 
 @_typing.final
 class GenerateResponse(_message.Message):
@@ -139,20 +297,66 @@ class Delta(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is appended to the answer; never empty, and never part of a character."""
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """token_ids are the tokens since the last delta, in order; none from a generator that has no tokens of its own to show."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """logprobs has one entry for each token since the last delta, if they were asked for and the generator knows them."""
+
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprobs", b"logprobs", "text", b"text", "token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
+
+@_typing.final
+class TokenLogprob(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    LOGPROB_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """token is what the token stands for, in bytes: it may be part of a character."""
+    token_id: _builtins.int
+    """token_id is its number in the model's vocabulary; 0 where the generator does not know it."""
+    logprob: _builtins.float
+    """logprob is the natural logarithm of its probability, after temperature and penalties, at most 0."""
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """top are the likeliest tokens in its place, likeliest first, as many as were asked for; their own top is empty."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        token_id: _builtins.int = ...,
+        logprob: _builtins.float = ...,
+        top: _abc.Iterable[Global___TokenLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["logprob", b"logprob", "token", b"token", "token_id", b"token_id", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015
 
 @_typing.final
 class Citation(_message.Message):
@@ -224,14 +428,33 @@ class Finished(_message.Message):
     BEST_SCORE_FIELD_NUMBER: _builtins.int
     SENTENCES_SCORED_FIELD_NUMBER: _builtins.int
     TOKENS_READ_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    TIMINGS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     """reason says why the answer ended."""
     best_score: _builtins.float
-    """best_score is the best sentence's logit, also when it stayed below the threshold."""
+    """best_score is the best sentence's logit, also when it stayed below the threshold; 0 from a generator that writes freely."""
     sentences_scored: _builtins.int
     """sentences_scored is the number of sentences that the cross-encoder read."""
     tokens_read: _builtins.int
     """tokens_read is the number of tokens that the cross-encoder read."""
+    seed: _builtins.int
+    """seed is the one that was used; absent where nothing is drawn or nobody knows."""
+    model: _builtins.str
+    """model is what wrote the answer, by its own name for itself."""
+    generator: _builtins.str
+    """generator is the name of the generator that was used."""
+    @_builtins.property
+    def usage(self) -> Global___Usage:
+        """usage is what the answer took; absent where the generator does not know."""
+
+    @_builtins.property
+    def timings(self) -> Global___Timings:
+        """timings say where the time went."""
+
     def __init__(
         self,
         *,
@@ -239,14 +462,249 @@ class Finished(_message.Message):
         best_score: _builtins.float = ...,
         sentences_scored: _builtins.int = ...,
         tokens_read: _builtins.int = ...,
+        usage: Global___Usage | None = ...,
+        timings: Global___Timings | None = ...,
+        seed: _builtins.int | None = ...,
+        model: _builtins.str = ...,
+        generator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "best_score", b"best_score", "generator", b"generator", "model", b"model", "reason", b"reason", "seed", b"seed", "sentences_scored", b"sentences_scored", "timings", b"timings", "tokens_read", b"tokens_read", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___Finished: _TypeAlias = Finished  # noqa: Y015
+
+@_typing.final
+class Usage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
+    prompt_tokens: _builtins.int
+    """prompt_tokens is the number of tokens that were read."""
+    completion_tokens: _builtins.int
+    """completion_tokens is the number of tokens that were written."""
+    def __init__(
+        self,
+        *,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_score", b"best_score", "reason", b"reason", "sentences_scored", b"sentences_scored", "tokens_read", b"tokens_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Finished: _TypeAlias = Finished  # noqa: Y015
+Global___Usage: _TypeAlias = Usage  # noqa: Y015
+
+@_typing.final
+class Timings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_US_FIELD_NUMBER: _builtins.int
+    FIRST_TOKEN_US_FIELD_NUMBER: _builtins.int
+    TOTAL_US_FIELD_NUMBER: _builtins.int
+    queue_us: _builtins.int
+    """queue_us is the time before work began, microseconds; 0 where an upstream does not say."""
+    first_token_us: _builtins.int
+    """first_token_us is the time from the request to the first delta, microseconds; 0 if nothing was said."""
+    total_us: _builtins.int
+    """total_us is the time from the request to the end, microseconds."""
+    def __init__(
+        self,
+        *,
+        queue_us: _builtins.int = ...,
+        first_token_us: _builtins.int = ...,
+        total_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_token_us", b"first_token_us", "queue_us", b"queue_us", "total_us", b"total_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Timings: _TypeAlias = Timings  # noqa: Y015
+
+@_typing.final
+class CountTokensRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    generator: _builtins.str
+    """generator is the name of one of Info.generators; empty means the first. NOT_FOUND for a name that is not there."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
+        """messages are counted together, as the prompt that they become; limits as in GenerateRequest."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """texts are counted one by one: at most 1024, each at most Info.text_bytes_max bytes of UTF-8."""
+
+    def __init__(
+        self,
+        *,
+        generator: _builtins.str = ...,
+        messages: _abc.Iterable[Global___Message] | None = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "messages", b"messages", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensRequest: _TypeAlias = CountTokensRequest  # noqa: Y015
+
+@_typing.final
+class CountTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    TEXT_TOKENS_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    prompt_tokens: _builtins.int
+    """prompt_tokens is the length of the prompt that the messages become; 0 without messages."""
+    exact: _builtins.bool
+    """exact is false where the generator does not have the model's tokenizer; the numbers are then estimates that err to the high side."""
+    @_builtins.property
+    def text_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """text_tokens are the lengths of the texts, in order, nothing added to them."""
+
+    def __init__(
+        self,
+        *,
+        prompt_tokens: _builtins.int = ...,
+        text_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        exact: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exact", b"exact", "prompt_tokens", b"prompt_tokens", "text_tokens", b"text_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountTokensResponse: _TypeAlias = CountTokensResponse  # noqa: Y015
+
+@_typing.final
+class VerifyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    SPANS_MAX_FIELD_NUMBER: _builtins.int
+    spans_max: _builtins.int
+    """spans_max is how many spans are named for a claim, at most 16; 0 means 3."""
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """claims are sentences to verify: 1 to Info.claims_max, each 1 to Info.text_bytes_max bytes of UTF-8."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]:
+        """sources are the passages that may support them: 1 to Info.sources_max."""
+
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        spans_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "sources", b"sources", "spans_max", b"spans_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
+
+@_typing.final
+class VerifyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    TOKENS_READ_FIELD_NUMBER: _builtins.int
+    tokens_read: _builtins.int
+    """tokens_read is the number of tokens that the cross-encoder read."""
+    @_builtins.property
+    def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verdict]:
+        """verdicts are in the order of the claims, one for each."""
+
+    def __init__(
+        self,
+        *,
+        verdicts: _abc.Iterable[Global___Verdict] | None = ...,
+        tokens_read: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens_read", b"tokens_read", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    SUPPORTED_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """score is how likely it is that the sources support the claim, 0 to 1; the best span's."""
+    supported: _builtins.bool
+    """supported is whether score reaches Info.verify_threshold."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredSpan]:
+        """spans are the sentences of the sources that support it most, best first; none where the sources have no sentence."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        supported: _builtins.bool = ...,
+        spans: _abc.Iterable[Global___ScoredSpan] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "spans", b"spans", "supported", b"supported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class ScoredSpan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPAN_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """score is how likely it is that this sentence supports the claim, 0 to 1."""
+    @_builtins.property
+    def span(self) -> Global___SourceSpan:
+        """span is where the sentence stands."""
+
+    def __init__(
+        self,
+        *,
+        span: Global___SourceSpan | None = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["score", b"score", "span", b"span"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoredSpan: _TypeAlias = ScoredSpan  # noqa: Y015
 
 @_typing.final
 class InfoRequest(_message.Message):
@@ -275,22 +733,42 @@ class InfoResponse(_message.Message):
     SOURCES_MAX_FIELD_NUMBER: _builtins.int
     TEXT_BYTES_MAX_FIELD_NUMBER: _builtins.int
     SENTENCES_MAX_FIELD_NUMBER: _builtins.int
+    GENERATORS_FIELD_NUMBER: _builtins.int
+    PROMPT_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    CLAIMS_MAX_FIELD_NUMBER: _builtins.int
+    VERIFY_THRESHOLD_FIELD_NUMBER: _builtins.int
+    VERIFY_MODEL_FIELD_NUMBER: _builtins.int
+    VERIFY_MODEL_DIGEST_FIELD_NUMBER: _builtins.int
     generator: _builtins.str
-    """generator is the kind: "extractive"."""
+    """generator is the kind of the first generator: "extractive", "decoder" or "upstream"."""
     model: _builtins.str
-    """model is the manifest name of the model that it scores with."""
+    """model is the first generator's, as in GeneratorInfo."""
     model_digest: _builtins.str
-    """model_digest is the sha256 (hex) over the files that determine an answer."""
+    """model_digest is the first generator's, as in GeneratorInfo."""
     precision: _builtins.str
-    """precision of the weights: "fp32" or "int8"."""
+    """precision of the first generator's weights, as in GeneratorInfo."""
     threshold: _builtins.float
-    """threshold is the logit that a sentence must reach to be said."""
+    """threshold is the first generator's, as in GeneratorInfo."""
     sources_max: _builtins.int
     """sources_max is the most sources that one request may carry."""
     text_bytes_max: _builtins.int
-    """text_bytes_max is the longest question or source, in bytes of UTF-8."""
+    """text_bytes_max is the longest question, source or claim, in bytes of UTF-8."""
     sentences_max: _builtins.int
     """sentences_max is the server's default bound on the answer's sentences."""
+    prompt_bytes_max: _builtins.int
+    """prompt_bytes_max is the most that the messages of one request may hold together, in bytes of UTF-8."""
+    claims_max: _builtins.int
+    """claims_max is the most claims in one Verify."""
+    verify_threshold: _builtins.float
+    """verify_threshold is the score from which a claim counts as supported."""
+    verify_model: _builtins.str
+    """verify_model is the manifest name of the cross-encoder that verifies."""
+    verify_model_digest: _builtins.str
+    """verify_model_digest is the sha256 (hex) over the files that determine a verdict."""
+    @_builtins.property
+    def generators(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratorInfo]:
+        """generators are those that a request may name; the first answers requests that name none."""
+
     def __init__(
         self,
         *,
@@ -302,11 +780,69 @@ class InfoResponse(_message.Message):
         sources_max: _builtins.int = ...,
         text_bytes_max: _builtins.int = ...,
         sentences_max: _builtins.int = ...,
+        generators: _abc.Iterable[Global___GeneratorInfo] | None = ...,
+        prompt_bytes_max: _builtins.int = ...,
+        claims_max: _builtins.int = ...,
+        verify_threshold: _builtins.float = ...,
+        verify_model: _builtins.str = ...,
+        verify_model_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "model", b"model", "model_digest", b"model_digest", "precision", b"precision", "sentences_max", b"sentences_max", "sources_max", b"sources_max", "text_bytes_max", b"text_bytes_max", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims_max", b"claims_max", "generator", b"generator", "generators", b"generators", "model", b"model", "model_digest", b"model_digest", "precision", b"precision", "prompt_bytes_max", b"prompt_bytes_max", "sentences_max", b"sentences_max", "sources_max", b"sources_max", "text_bytes_max", b"text_bytes_max", "threshold", b"threshold", "verify_model", b"verify_model", "verify_model_digest", b"verify_model_digest", "verify_threshold", b"verify_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InfoResponse: _TypeAlias = InfoResponse  # noqa: Y015
+
+@_typing.final
+class GeneratorInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    FREE_TEXT_FIELD_NUMBER: _builtins.int
+    CONTEXT_TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    TOKENS_MAX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is what GenerateRequest.generator calls it."""
+    kind: _builtins.str
+    """kind is "extractive" (quotes), "decoder" (a model in this server) or "upstream" (a model elsewhere)."""
+    model: _builtins.str
+    """model is the manifest name of its model, or the name by which the upstream knows it."""
+    model_digest: _builtins.str
+    """model_digest is the sha256 (hex) over the files that determine an answer; empty for an upstream, whose files nobody here sees."""
+    precision: _builtins.str
+    """precision of the weights, e.g. "fp32" or "int8"; empty for an upstream."""
+    threshold: _builtins.float
+    """threshold is the score that a sentence must reach to be said; 0 for a generator that writes freely."""
+    free_text: _builtins.bool
+    """free_text is whether it writes freely, from messages; otherwise it quotes the sources."""
+    context_tokens_max: _builtins.int
+    """context_tokens_max is the most tokens of prompt and answer together; 0 where there is no such limit or nobody knows."""
+    tokens_max: _builtins.int
+    """tokens_max is the most that GenerateRequest.max_tokens may be; 0 for a generator that quotes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        model: _builtins.str = ...,
+        model_digest: _builtins.str = ...,
+        precision: _builtins.str = ...,
+        threshold: _builtins.float = ...,
+        free_text: _builtins.bool = ...,
+        context_tokens_max: _builtins.int = ...,
+        tokens_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_tokens_max", b"context_tokens_max", "free_text", b"free_text", "kind", b"kind", "model", b"model", "model_digest", b"model_digest", "name", b"name", "precision", b"precision", "threshold", b"threshold", "tokens_max", b"tokens_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratorInfo: _TypeAlias = GeneratorInfo  # noqa: Y015

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class GeneratorStub:
-    """Generator writes an answer from sources. The default quotes: it streams the source sentences that answer the question.
+    """Generator writes an answer from sources. A server has one or several generators, each with a name: the default one quotes the source
+    sentences that answer the question; others write freely, with a model of their own or through another server.
     """
 
     def __init__(self, channel):
@@ -40,6 +41,16 @@ class GeneratorStub:
                 request_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
                 response_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.CountTokens = channel.unary_unary(
+                '/gannet.generator.v1.Generator/CountTokens',
+                request_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensRequest.SerializeToString,
+                response_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensResponse.FromString,
+                _registered_method=True)
+        self.Verify = channel.unary_unary(
+                '/gannet.generator.v1.Generator/Verify',
+                request_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyRequest.SerializeToString,
+                response_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyResponse.FromString,
+                _registered_method=True)
         self.Info = channel.unary_unary(
                 '/gannet.generator.v1.Generator/Info',
                 request_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.InfoRequest.SerializeToString,
@@ -48,19 +59,37 @@ class GeneratorStub:
 
 
 class GeneratorServicer:
-    """Generator writes an answer from sources. The default quotes: it streams the source sentences that answer the question.
+    """Generator writes an answer from sources. A server has one or several generators, each with a name: the default one quotes the source
+    sentences that answer the question; others write freely, with a model of their own or through another server.
     """
 
     def Generate(self, request, context):
         """Generate streams the answer as it is made; Finished is the last message of a stream that ends OK.
-        INVALID_ARGUMENT: empty question, no source, or a limit of Info exceeded. Cancelling the call stops the work.
+        INVALID_ARGUMENT: no question or source for a generator that quotes, no message for one that writes freely, or a limit of Info
+        exceeded. NOT_FOUND: no generator of that name. RESOURCE_EXHAUSTED: no room, RetryInfo says when. UNAVAILABLE: what the generator
+        needs does not answer; what was said before stands. Cancelling the call stops the work.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountTokens(self, request, context):
+        """CountTokens says how much of a generator's context messages and texts take.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Verify(self, request, context):
+        """Verify says of each claim how well the sources support it, and where they do.
+        INVALID_ARGUMENT: no claim, no source, or a limit of Info exceeded. RESOURCE_EXHAUSTED: no room, RetryInfo says when.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Info(self, request, context):
-        """Info describes the generator that is loaded and the limits in force.
+        """Info describes the generators that are loaded and the limits in force.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +102,16 @@ def add_GeneratorServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateRequest.FromString,
                     response_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateResponse.SerializeToString,
+            ),
+            'CountTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountTokens,
+                    request_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensRequest.FromString,
+                    response_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensResponse.SerializeToString,
+            ),
+            'Verify': grpc.unary_unary_rpc_method_handler(
+                    servicer.Verify,
+                    request_deserializer=gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyRequest.FromString,
+                    response_serializer=gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyResponse.SerializeToString,
             ),
             'Info': grpc.unary_unary_rpc_method_handler(
                     servicer.Info,
@@ -88,7 +127,8 @@ def add_GeneratorServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Generator:
-    """Generator writes an answer from sources. The default quotes: it streams the source sentences that answer the question.
+    """Generator writes an answer from sources. A server has one or several generators, each with a name: the default one quotes the source
+    sentences that answer the question; others write freely, with a model of their own or through another server.
     """
 
     @staticmethod
@@ -108,6 +148,60 @@ class Generator:
             '/gannet.generator.v1.Generator/Generate',
             gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateRequest.SerializeToString,
             gannet_dot_generator_dot_v1_dot_generator__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.generator.v1.Generator/CountTokens',
+            gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensRequest.SerializeToString,
+            gannet_dot_generator_dot_v1_dot_generator__pb2.CountTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Verify(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.generator.v1.Generator/Verify',
+            gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyRequest.SerializeToString,
+            gannet_dot_generator_dot_v1_dot_generator__pb2.VerifyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,18 +13,30 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GeneratorStub:
-    """Generator writes an answer from sources. The default quotes: it streams the source sentences that answer the question."""
+    """Generator writes an answer from sources. A server has one or several generators, each with a name: the default one quotes the source
+    sentences that answer the question; others write freely, with a model of their own or through another server.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_generator_pb2.GenerateRequest, _generator_pb2.GenerateResponse]
     """Generate streams the answer as it is made; Finished is the last message of a stream that ends OK.
-    INVALID_ARGUMENT: empty question, no source, or a limit of Info exceeded. Cancelling the call stops the work.
+    INVALID_ARGUMENT: no question or source for a generator that quotes, no message for one that writes freely, or a limit of Info
+    exceeded. NOT_FOUND: no generator of that name. RESOURCE_EXHAUSTED: no room, RetryInfo says when. UNAVAILABLE: what the generator
+    needs does not answer; what was said before stands. Cancelling the call stops the work.
+    """
+    CountTokens: _aio.UnaryUnaryMultiCallable[_generator_pb2.CountTokensRequest, _generator_pb2.CountTokensResponse]
+    """CountTokens says how much of a generator's context messages and texts take."""
+    Verify: _aio.UnaryUnaryMultiCallable[_generator_pb2.VerifyRequest, _generator_pb2.VerifyResponse]
+    """Verify says of each claim how well the sources support it, and where they do.
+    INVALID_ARGUMENT: no claim, no source, or a limit of Info exceeded. RESOURCE_EXHAUSTED: no room, RetryInfo says when.
     """
     Info: _aio.UnaryUnaryMultiCallable[_generator_pb2.InfoRequest, _generator_pb2.InfoResponse]
-    """Info describes the generator that is loaded and the limits in force."""
+    """Info describes the generators that are loaded and the limits in force."""
 
 class GeneratorServicer(metaclass=_abc_1.ABCMeta):
-    """Generator writes an answer from sources. The default quotes: it streams the source sentences that answer the question."""
+    """Generator writes an answer from sources. A server has one or several generators, each with a name: the default one quotes the source
+    sentences that answer the question; others write freely, with a model of their own or through another server.
+    """
 
     @_abc_1.abstractmethod
     def Generate(
@@ -33,7 +45,27 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_generator_pb2.GenerateRequest, _abc.AsyncIterator[_generator_pb2.GenerateResponse]],
     ) -> _abc.AsyncIterator[_generator_pb2.GenerateResponse]:
         """Generate streams the answer as it is made; Finished is the last message of a stream that ends OK.
-        INVALID_ARGUMENT: empty question, no source, or a limit of Info exceeded. Cancelling the call stops the work.
+        INVALID_ARGUMENT: no question or source for a generator that quotes, no message for one that writes freely, or a limit of Info
+        exceeded. NOT_FOUND: no generator of that name. RESOURCE_EXHAUSTED: no room, RetryInfo says when. UNAVAILABLE: what the generator
+        needs does not answer; what was said before stands. Cancelling the call stops the work.
+        """
+
+    @_abc_1.abstractmethod
+    def CountTokens(
+        self,
+        request: _generator_pb2.CountTokensRequest,
+        context: _aio.ServicerContext[_generator_pb2.CountTokensRequest, _abc.Awaitable[_generator_pb2.CountTokensResponse]],
+    ) -> _abc.Awaitable[_generator_pb2.CountTokensResponse]:
+        """CountTokens says how much of a generator's context messages and texts take."""
+
+    @_abc_1.abstractmethod
+    def Verify(
+        self,
+        request: _generator_pb2.VerifyRequest,
+        context: _aio.ServicerContext[_generator_pb2.VerifyRequest, _abc.Awaitable[_generator_pb2.VerifyResponse]],
+    ) -> _abc.Awaitable[_generator_pb2.VerifyResponse]:
+        """Verify says of each claim how well the sources support it, and where they do.
+        INVALID_ARGUMENT: no claim, no source, or a limit of Info exceeded. RESOURCE_EXHAUSTED: no room, RetryInfo says when.
         """
 
     @_abc_1.abstractmethod
@@ -42,6 +74,6 @@ class GeneratorServicer(metaclass=_abc_1.ABCMeta):
         request: _generator_pb2.InfoRequest,
         context: _aio.ServicerContext[_generator_pb2.InfoRequest, _abc.Awaitable[_generator_pb2.InfoResponse]],
     ) -> _abc.Awaitable[_generator_pb2.InfoResponse]:
-        """Info describes the generator that is loaded and the limits in force."""
+        """Info describes the generators that are loaded and the limits in force."""
 
 def add_GeneratorServicer_to_server(servicer: GeneratorServicer, server: _aio.Server) -> None: ...

@@ -1,4 +1,4 @@
-"""The generator's work: what becomes of it when a caller leaves, the queue is full or a sentence fails."""
+"""The quoting generator's work: what becomes of it when a caller leaves, the queue is full or a sentence fails."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from fakes.gated_model import WAIT_S, GatedSession, cross_encoder
 
-from gannet_generator.answering import ExtractiveGenerator, Finished, Policy
-from gannet_generator.extract import Citation, Delta, Source
+from gannet_generator.extractive.generator import ExtractiveGenerator, Policy
+from gannet_generator.generation import Delta, Event, Finished, Reading, Request, Source
+from gannet_generator.scoring import PairScorer
+from gannet_inference.encoder import CrossEncoder
 from gannet_inference.errors import ModelFailure
 from gannet_service.errors import Overloaded
 
@@ -30,29 +32,44 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def answer(generator: ExtractiveGenerator, *sources: str) -> list[Delta | Citation | Finished]:
+@pytest.fixture
+def generators() -> Iterator[Callable[..., ExtractiveGenerator]]:
+    """Makes generators whose scorers are closed with the test."""
+    scorers: list[PairScorer] = []
+
+    def make(encoder: CrossEncoder) -> ExtractiveGenerator:
+        scorers.append(PairScorer(encoder, queue_requests_max=8))
+        return ExtractiveGenerator(scorers[-1], POLICY)
+
+    yield make
+    for scorer in scorers:
+        scorer.close()
+
+
+async def answer(generator: ExtractiveGenerator, *sources: str) -> list[Event]:
     """Every event of an answer."""
     given = [Source(text=text, title="") for text in sources]
-    return [event async for event in generator.answer("dive", given, 2)]
+    return [event async for event in generator.generate(Request(question="dive", sources=given, sentences_max=2))]
 
 
-async def test_answer_says_the_best_sentence_first_and_finishes_with_what_it_read(session):
+async def test_answer_says_the_best_sentence_first_and_finishes_with_what_it_read(session, generators):
     """The fake's logit is the sentence's length: the two longest of the three that were scored."""
     session.gate.set()
-    generator = ExtractiveGenerator(cross_encoder(session, queue_max=8), POLICY, queue_requests_max=8)
+    generator = generators(cross_encoder(session, queue_max=8))
     events = await answer(generator, SOURCE)
     assert [event.text for event in events if isinstance(event, Delta)] == [
         "It nests on high cliffs.",
         " The gannet dives deep.",
     ]
-    assert events[-1] == Finished(answered=True, limited=True, best_logit=24.0, sentences_scored=3, tokens_read=68)
-    generator.close()
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert (finished.reason, finished.reading) == ("length", Reading(best_logit=24.0, sentences=3, tokens=68))
 
 
-async def test_answer_when_cancelled_takes_waiting_sentences_out_of_the_queue(session):
+async def test_answer_when_cancelled_takes_waiting_sentences_out_of_the_queue(session, generators):
     """The sentence that runs is finished, those that wait never start."""
     encoder = cross_encoder(session, queue_max=8)
-    generator = ExtractiveGenerator(encoder, POLICY, queue_requests_max=8)
+    generator = generators(encoder)
     call = asyncio.create_task(answer(generator, SOURCE))
     await until(lambda: session.started.qsize() == 1)
     call.cancel()
@@ -62,26 +79,22 @@ async def test_answer_when_cancelled_takes_waiting_sentences_out_of_the_queue(se
     session.gate.set()
     await answer(generator, "Another sentence to be scored.")
     assert len(session.started_so_far()) == 2
-    generator.close()
 
 
-async def test_answer_with_a_full_queue_is_refused_with_a_hint(session):
+async def test_answer_with_a_full_queue_is_refused_with_a_hint(session, generators):
     """All sentences of an answer are taken or none, and the refusal says when to come back."""
     session.gate.set()
-    generator = ExtractiveGenerator(cross_encoder(session, queue_max=2), POLICY, queue_requests_max=8)
+    generator = generators(cross_encoder(session, queue_max=2))
     with pytest.raises(Overloaded) as refused:
         await answer(generator, SOURCE)
     assert refused.value.retry_after_s > 0
-    generator.close()
 
 
-async def test_answer_from_a_sentence_that_the_model_fails_on_says_nothing(session):
+async def test_answer_from_a_sentence_that_the_model_fails_on_says_nothing(session, generators):
     """The failure comes before any text, and nobody scores the other sentences for it."""
     encoder = cross_encoder(session, queue_max=8)
-    generator = ExtractiveGenerator(encoder, POLICY, queue_requests_max=8)
-    events = generator.answer("dive", [Source(text=f"The model fails here! {SOURCE}", title="")], 2)
+    generator = generators(encoder)
     with pytest.raises(ModelFailure):
-        await anext(events)
+        await answer(generator, f"The model fails here! {SOURCE}")
     assert encoder.waiting == 0
     session.gate.set()
-    generator.close()

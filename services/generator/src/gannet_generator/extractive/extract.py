@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gannet_generator.sentences import split_sentences
+from gannet_generator.extractive.sentences import split_sentences
+from gannet_generator.generation import Citation, Delta, Source, SourceSpan
 
 SEPARATOR = " "
 # Two sentences that share so much of their words say the same: chunks overlap, and documents repeat themselves.
@@ -19,23 +20,6 @@ _REFERS_BACK = re.compile(
 )
 # A title longer than this would crowd the sentence out.
 _TITLE_CHARS_MAX = 120
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A passage to answer from, and the title of its document, which may be empty."""
-
-    text: str
-    title: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceSpan:
-    """Bytes `start_byte` to `end_byte` of a source."""
-
-    source_index: int
-    start_byte: int
-    end_byte: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,62 +46,38 @@ class Choice:
     limited: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """Text to append to the answer; never empty."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Citation:
-    """Bytes `start_byte` to `end_byte` of the answer stand, byte for byte, at each of `spans`."""
-
-    start_byte: int
-    end_byte: int
-    spans: tuple[SourceSpan, ...]
-    logit: float
-
-
-def find_candidates(
-    question: str, sources: Sequence[Source], *, sentence_bytes_max: int, sentences_scored_max: int
-) -> list[Candidate]:
-    """The distinct sentences of the sources that are worth scoring.
-
-    Args:
-        question: what is asked.
-        sources: the passages, best first.
-        sentence_bytes_max: where a sentence is cut.
-        sentences_scored_max: how many are kept: those that share the rarest words with the question, then those that come first.
-
-    Returns:
-        Candidates in the order of their first span.
-    """
+def find_candidates(sources: Sequence[Source], *, sentence_bytes_max: int) -> list[Candidate]:
+    """The distinct sentences of the sources, in the order of their first span; longer ones are cut at `sentence_bytes_max`."""
     places: dict[str, list[SourceSpan]] = {}
     for index, source in enumerate(sources):
         for sentence in split_sentences(source.text, sentence_bytes_max=sentence_bytes_max):
             span = SourceSpan(source_index=index, start_byte=sentence.start_byte, end_byte=sentence.end_byte)
             places.setdefault(sentence.text, []).append(span)
-    candidates = [Candidate(text=text, spans=tuple(spans)) for text, spans in places.items()]
-    if len(candidates) <= sentences_scored_max:
-        return candidates
-    shared = _shared_words(question, [candidate.text for candidate in candidates])
+    return [Candidate(text=text, spans=tuple(spans)) for text, spans in places.items()]
+
+
+def nearest(text: str, candidates: Sequence[Candidate], count_max: int) -> list[Candidate]:
+    """At most `count_max` candidates, in order: those that share the rarest words with the text, then those that come first."""
+    if len(candidates) <= count_max:
+        return list(candidates)
+    shared = _shared_words(text, [candidate.text for candidate in candidates])
     # Sorting is stable: equal overlap leaves the order of the sources.
-    kept = sorted(range(len(candidates)), key=lambda place: -shared[place])[:sentences_scored_max]
+    kept = sorted(range(len(candidates)), key=lambda place: -shared[place])[:count_max]
     return [candidates[place] for place in sorted(kept)]
 
 
-def _shared_words(question: str, sentences: Sequence[str]) -> list[float]:
-    """For each sentence the summed rarity, among these sentences, of the words that it shares with the question."""
-    asked = _stems(question)
-    shared = [asked & _stems(sentence) for sentence in sentences]
+def _shared_words(text: str, sentences: Sequence[str]) -> list[float]:
+    """For each sentence the summed rarity, among these sentences, of the words that it shares with the text."""
+    asked = stems(text)
+    shared = [asked & stems(sentence) for sentence in sentences]
     frequency = Counter(stem for stems in shared for stem in stems)
     rarity = {stem: math.log((len(sentences) + 1) / count) for stem, count in frequency.items()}
     # fsum: a set has no order, and a sum that depends on it would break ties differently from run to run.
     return [math.fsum(rarity[stem] for stem in stems) for stems in shared]
 
 
-def _stems(text: str) -> set[str]:
+def stems(text: str) -> set[str]:
+    """The first letters of the text's words."""
     return {word[:_STEM_CHARS] for word in _WORD.findall(text.casefold())}
 
 

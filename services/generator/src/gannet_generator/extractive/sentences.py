@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gannet_generator.markup import prose
+from gannet_generator.extractive.markup import prose
 
 _CLOSERS = "\"')]}”’»*_`"
 _OPENERS = "\"'([{“‘«*_`"

@@ -1,0 +1,1 @@
+"""The generator that quotes: the sentences of the sources that answer the question, or none."""
