@@ -15,7 +15,8 @@ from integration.edge.edge_server import EdgeServer
 from qdrant_client import AsyncQdrantClient
 from unit.gateway.fakes import MODEL
 
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.directory import DirectoryStore
 from gannet_gateway.documents.ingest import Stores
 from gannet_gateway.ledger.engine import Database, open_database
 from gannet_gateway.ledger.journal import Journal
@@ -64,7 +65,10 @@ async def stores(database: Database, qdrant: AsyncQdrantClient, tmp_path: Path) 
     ledger = Ledger(database)
     await ledger.add_tenant("acme")
     return Stores(
-        ledger=ledger, journal=Journal(database, lease_s=LEASE_S), blobs=Blobs(tmp_path / "blobs"), index=index
+        ledger=ledger,
+        journal=Journal(database, lease_s=LEASE_S),
+        blobs=Blobs(DirectoryStore(tmp_path / "blobs")),
+        index=index,
     )
 
 

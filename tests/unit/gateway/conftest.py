@@ -8,7 +8,8 @@ from fakes.postgres import PostgresServer
 from unit.gateway.fakes import COLLECTION, FakeEmbedder, FakeIndex, collection_record
 from unit.gateway.ingestion import Ingestion, MakeIngestion, State
 
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.directory import DirectoryStore
 from gannet_gateway.documents.ingest import Stores
 from gannet_gateway.ledger.engine import Database, open_database
 from gannet_gateway.ledger.journal import Journal
@@ -85,7 +86,7 @@ async def ledger(database: Database, clock: Clock) -> Ledger:
 @pytest.fixture
 def blobs(tmp_path: Path) -> Blobs:
     """A real blob store."""
-    return Blobs(tmp_path / "blobs")
+    return Blobs(DirectoryStore(tmp_path / "blobs"))
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from functools import partial
 from gannet.gateway.v1 import collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc, tenants_pb2_grpc
 from gannet_gateway import clients
 from gannet_gateway.answers.build import answering
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.build import open_blobs
 from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.embedder import CachedEmbedder
 from gannet_gateway.cache.reader import CollectionReader
@@ -34,21 +34,10 @@ SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in NAMES)
 async def main() -> None:
     config = load(GatewayConfig)
     telemetry.set_up(config)
-    ledger_url = config.ledger_url.get_secret_value() if config.ledger_url else ""
-    try:
-        _locked = None if ledger_url else engine.lock(config.data_dir)
-    except engine.LedgerLocked as error:
-        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
-        raise SystemExit(EXIT_CONFIG) from error
-    database = await engine.open_database(
-        config.data_dir,
-        ledger_url,
-        connections_max=config.ledger_connections_max,
-        timeout_s=config.ledger_timeout_s,
-    )
+    database, _lock = await _open_database(config)
     ledger = Ledger(database)
     callers = await access(config, database)
-    blobs = Blobs(config.data_dir / "blobs")
+    blobs = open_blobs(config)
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
     caches = Caches(config)
@@ -83,6 +72,7 @@ async def main() -> None:
                 "embedder": grpc_probe(embedder.channel),
                 "reranker": grpc_probe(reranker.channel),
                 "generator": grpc_probe(generator.channel),
+                "blobs": blobs.probe,
                 **({"cache": caches.shared.probe} if caches.shared else {}),
             },
         ),
@@ -93,14 +83,30 @@ async def main() -> None:
         drain=[documents.drain],
         close=[
             answers.close,
-            ingestion.publisher.close,
-            ingestion.parser.close,
+            ingestion.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
             caches.close,
             qdrant.close,
             ledger.close,
         ],
     )
+
+
+async def _open_database(config: GatewayConfig) -> tuple[engine.Database, object]:
+    """The ledger's database, and what must be kept for as long as it is open: the lock of SQLite's directory."""
+    ledger_url = config.ledger_url.get_secret_value() if config.ledger_url else ""
+    try:
+        lock = None if ledger_url else engine.lock(config.data_dir)
+    except engine.LedgerLocked as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        raise SystemExit(EXIT_CONFIG) from error
+    database = await engine.open_database(
+        config.data_dir,
+        ledger_url,
+        connections_max=config.ledger_connections_max,
+        timeout_s=config.ledger_timeout_s,
+    )
+    return database, lock
 
 
 if __name__ == "__main__":

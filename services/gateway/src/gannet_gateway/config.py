@@ -27,6 +27,33 @@ class GatewayConfig(ServiceConfig):
     ledger_timeout_s: float = Field(
         10.0, gt=0, le=60, description="Most time to wait for a connection to the ledger, and for a statement, seconds."
     )
+    blob_url: str | None = Field(
+        None,
+        pattern="^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$",
+        description="S3-compatible bucket for the documents' texts and uploads, `s3://bucket/prefix`. Unset means `data_dir`.",
+    )
+    blob_endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description="The bucket's server, `https://host:port`; empty means Amazon's for the region.",
+    )
+    blob_region: str = Field("us-east-1", description="The bucket's region.")
+    blob_access_key_id_file: Path | None = Field(
+        None,
+        description="File with the access key id; without it and the next one the AWS SDK's usual sources are asked "
+        "(`AWS_*` variables, the instance's role).",
+    )
+    blob_secret_access_key_file: Path | None = Field(None, description="File with the secret access key.")
+    blob_timeout_s: float = Field(
+        30.0, gt=0, le=600, description="Most time for one request to the bucket with its retries, seconds."
+    )
+    blob_part_bytes: int = Field(
+        8 << 20,
+        ge=5 << 20,
+        le=1 << 30,
+        description="What is sent at once of an upload to the bucket, bytes: each stream may hold two in memory, a bucket "
+        "takes 10,000 an upload.",
+    )
     embedder_target: str = Field(
         "127.0.0.1:7701", description="gRPC target of the embedder: `host:port`, or `dns:///name:port` for several."
     )

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.ingest import Ingester, Stores
@@ -25,6 +25,11 @@ class Ingestion(NamedTuple):
     parser: Parser
     publisher: Publisher
     upkeep: Upkeep
+
+    async def close(self) -> None:
+        """Finish the publish in work, end the processes."""
+        await self.publisher.close()
+        await self.parser.close()
 
 
 def build(

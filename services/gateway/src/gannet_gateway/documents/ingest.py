@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.documents.chunking import first_heading
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc
-from gannet_gateway.blobs import Blobs
+from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents import wire
 from gannet_gateway.documents.ingest import Indexed, Ingester, Upload
