@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -293,10 +294,42 @@ async def test_reply_is_returned_before_its_log_line_is_written():
         def time_remaining(self) -> float:
             return 60.0
 
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
     interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
-    serve = interceptor._unary(grpc.unary_unary_rpc_method_handler(answer), "/echo/Ask", {})
+    serve = interceptor._unary(grpc.unary_unary_rpc_method_handler(answer), "/echo/Ask")
     with capture_logs() as lines:
         assert await serve(ASK, Context()) == "reply"
         assert lines == []
         await asyncio.sleep(0)
     assert [line["code"] for line in lines] == ["OK"]
+
+
+async def test_reply_of_bytes_goes_out_as_it_is():
+    """A handler that has its reply's bytes already need not make a message of them."""
+
+    async def answer(_request: object, _context: object) -> bytes:
+        return StringValue(value="cached").SerializeToString()
+
+    async def found(_details: object) -> grpc.RpcMethodHandler:
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=StringValue.SerializeToString)
+
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    handler = await interceptor.intercept_service(found, SimpleNamespace(method="/echo/Ask"))
+    replies = (StringValue(value="cached"), StringValue(value="cached").SerializeToString())
+    assert [StringValue.FromString(handler.response_serializer(reply)).value for reply in replies] == ["cached"] * 2
+
+
+async def test_handler_is_wrapped_once_and_unknown_methods_never():
+    """The second call of a method finds its handler ready; a name that does not exist takes no memory."""
+    asked: list[str] = []
+
+    async def find(details: object) -> grpc.RpcMethodHandler | None:
+        asked.append(details.method)
+        return None if details.method == "/echo/None" else grpc.unary_unary_rpc_method_handler(find)
+
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    for method in ("/echo/Ask", "/echo/Ask", "/echo/None", "/echo/None"):
+        await interceptor.intercept_service(find, SimpleNamespace(method=method))
+    assert asked == ["/echo/Ask", "/echo/None", "/echo/None"]

@@ -17,6 +17,7 @@ import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from prometheus_client import Histogram
 
 from gannet_service import call as calls
 from gannet_service import metrics
@@ -64,6 +65,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._in_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._wrapped: dict[str, Handler] = {}
         self.draining = False
 
     async def idle(self) -> None:
@@ -75,32 +77,30 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Wrap the handler of one call."""
-        handler = await continuation(handler_call_details)
+        """The handler of one call, wrapped at the method's first."""
         method: str = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or method.startswith(EXEMPT_PREFIX):  # pyright: ignore[reportUnnecessaryComparison] - None means no such method
             return handler
-        metadata = {key: value for key, value in handler_call_details.invocation_metadata if isinstance(value, str)}
-        wrapped = (
-            self._streaming(handler, method, metadata)
-            if handler.response_streaming
-            else self._unary(handler, method, metadata)
-        )
+        wrapped = self._streaming(handler, method) if handler.response_streaming else self._unary(handler, method)
         make: Any = {
             (False, False): grpc.unary_unary_rpc_method_handler,
             (False, True): grpc.unary_stream_rpc_method_handler,
             (True, False): grpc.stream_unary_rpc_method_handler,
             (True, True): grpc.stream_stream_rpc_method_handler,
         }[handler.request_streaming, handler.response_streaming]
-        return make(wrapped, guarded(handler), handler.response_serializer)
+        made = self._wrapped[method] = make(wrapped, guarded(handler), _serializer(handler))
+        return made
 
-    def _unary(
-        self, handler: Any, method: str, metadata: Mapping[str, str]
-    ) -> Callable[[Any, Context], Awaitable[Any]]:
+    def _unary(self, handler: Any, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
         behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        served = metrics.rpc_duration_s.labels(method, "OK")
 
         async def serve(request: Any, context: Context) -> Any:
-            work = _Work(method, metadata, context)
+            work = _Work(method, served, context)
             try:
                 await self._admit(work, context, bounded=not handler.request_streaming)
                 async with _deadline(work.call):
@@ -115,13 +115,12 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    def _streaming(
-        self, handler: Any, method: str, metadata: Mapping[str, str]
-    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+    def _streaming(self, handler: Any, method: str) -> Callable[[Any, Context], AsyncIterator[Any]]:
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        served = metrics.rpc_duration_s.labels(method, "OK")
 
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
-            work = _Work(method, metadata, context)
+            work = _Work(method, served, context)
             try:
                 await self._admit(work, context, bounded=not handler.request_streaming)
                 # aclosing: a client that leaves must end the handler now, not when the garbage collector comes by.
@@ -179,16 +178,17 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 class _Work:
     """One call on its way: its span, its clock, and how it ends."""
 
-    def __init__(self, method: str, metadata: Mapping[str, str], context: Context) -> None:
-        self.metadata = metadata
+    def __init__(self, method: str, served: Histogram, context: Context) -> None:
+        self.metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.messages = 0
         self.admitted = False
         self.leave: Callable[[], None] | None = None
         self._context = context
         self._method = method
+        self._served = served  # looked up once a method: `labels` costs as much as the observation
         self._started = time.monotonic()
-        self._request_id = calls.new_request_id(metadata)
-        parent = propagate.extract(metadata)
+        self._request_id = calls.new_request_id(self.metadata)
+        parent = propagate.extract(self.metadata)
         self._span: Span = _tracer.start_span(method.lstrip("/"), context=parent, kind=SpanKind.SERVER)
         # Every RPC has a task of its own, so what is set here is gone with it.
         otel_context.attach(trace.set_span_in_context(self._span, parent))
@@ -203,7 +203,8 @@ class _Work:
 
     def end(self, code: str, error: BaseException | None = None) -> None:
         duration_s = time.monotonic() - self._started
-        metrics.rpc_duration_s.labels(self._method, code).observe(duration_s)
+        served = self._served if code == "OK" else metrics.rpc_duration_s.labels(self._method, code)
+        served.observe(duration_s)
         fields: dict[str, Any] = {"method": self._method, "code": code, "duration_ms": round(duration_s * 1e3, 3)}
         if self.messages:
             fields["messages"] = self.messages
@@ -236,6 +237,14 @@ class _Work:
         else:
             self.end(error.code.name, error)
         await self._context.abort(error.code, error.message, to_trailing_metadata(error))
+
+
+def _serializer(handler: Handler) -> Callable[[Any], bytes] | None:
+    """The handler's serializer, for replies that are not bytes already: what a cache holds goes out as it is."""
+    serialize: Callable[[Any], bytes] | None = handler.response_serializer
+    if serialize is None:
+        return None
+    return lambda response: response if isinstance(response, bytes) else serialize(response)
 
 
 def _deadline(call: Call) -> asyncio.Timeout:
