@@ -15,7 +15,7 @@ from gannet_gateway.cache.breaker import Breaker
 from gannet_gateway.cache.embedder import CachedEmbedder
 from gannet_gateway.cache.local import LocalTier
 from gannet_gateway.cache.shared import PREFIX, SharedTier, connect
-from gannet_gateway.cache.tiers import Computed, TieredCache
+from gannet_gateway.cache.tiers import Computed, Tier, TieredCache
 
 # Far more than any test takes, where the point is not the time.
 LONG_S = 30.0
@@ -56,7 +56,7 @@ class Gateway:
             self.computed += 1
             return Computed(value=b"value of " + key)
 
-        return await self.cache.get_or_compute(key, compute)
+        return (await self.cache.get_or_compute(key, compute)).value
 
 
 async def test_second_gateway_takes_what_the_first_computed(server: RedisServer):
@@ -244,10 +244,12 @@ async def test_embedder_is_asked_once_for_a_query_by_two_gateways(
     results.append(await first.query("čaj", language="hr", dense=True, sparse=True))
     results.append(await second.query("c\u030caj", language="hr", dense=True, sparse=True))
     assert servicer.asked == ["čaj"]
-    for dense, sparse in results:
+    for found in results:
+        dense, sparse = found.dense, found.sparse
         assert dense is not None
         assert sparse is not None
         assert (dense.tolist(), sparse.indices.tolist(), sparse.values.tolist()) == ([3.0, 2.0], [3], [0.0])
+    assert [found.tier for found in results[-2:]] == [Tier.LOCAL, Tier.SHARED]
     for gateway, cached in zip(gateways, (first, second), strict=True):
         await gateway.shared.close()
         await cached.channel.close()
@@ -258,11 +260,11 @@ async def test_embedder_is_asked_again_for_other_vectors_of_a_text(embedder: tup
     servicer, target = embedder
     cached = CachedEmbedder(target, TieredCache("test", LocalTier(bytes_max=1 << 20, ttl_s=60), None), timeout_s=LONG_S)
     for _ in range(2):
-        assert (await cached.query("q", language="hr", dense=True, sparse=False))[1] is None
-        assert (await cached.query("q", language="hr", dense=False, sparse=True))[0] is None
-        dense, sparse = await cached.query("q", language="en", dense=True, sparse=True)
-        assert dense is not None
-        assert sparse is not None
+        assert (await cached.query("q", language="hr", dense=True, sparse=False)).sparse is None
+        assert (await cached.query("q", language="hr", dense=False, sparse=True)).dense is None
+        both = await cached.query("q", language="en", dense=True, sparse=True)
+        assert both.dense is not None
+        assert both.sparse is not None
     assert servicer.asked == ["q"] * 3
     await cached.channel.close()
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from unit.gateway.fakes import candidate, collection_record
 
 from gannet.gateway.v1.search_pb2 import SearchOptions
+from gannet_gateway.clients import QueryVectors
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.search import wire
 from gannet_gateway.search.query import Degradation, Mode, Options, Passage, Query, Rerank
@@ -125,13 +126,13 @@ class Embedder:
         self.error = error
         self.asked = 0
 
-    async def query(self, _text: str, *, language: str, dense: bool, sparse: bool) -> tuple[Any, Any]:
+    async def query(self, _text: str, *, language: str, dense: bool, sparse: bool) -> QueryVectors:
         """The words are the gateway's own work."""
         assert (language, dense, sparse) == ("en", True, False)
         self.asked += 1
         if self.error is not None:
             raise self.error
-        return DENSE, None
+        return QueryVectors(dense=DENSE, sparse=None)
 
 
 class Reranker:

@@ -49,7 +49,7 @@ async def main() -> None:
     documents = DocumentServicer(ledger, blobs, ingestion.ingester, config)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
-    reader = CollectionReader(ledger.collection_settings)
+    reader = CollectionReader(ledger.collection_settings, database.version)
     answers = answering(
         config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator, caches=caches
     )

@@ -14,6 +14,7 @@ from gannet.common.v1 import vectors_pb2
 from gannet.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from gannet.generator.v1 import generator_pb2, generator_pb2_grpc
 from gannet.reranker.v1 import reranker_pb2, reranker_pb2_grpc
+from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.vectors.points import Sparse
 from gannet_service import clients
 from gannet_service.clients import open_channel
@@ -44,6 +45,15 @@ class TextVectors:
     dense: NDArray[np.float32]
     sparse: Sparse
     truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryVectors:
+    """A query's vectors, those that were asked for, and the tier of the cache that they came from, if there is one."""
+
+    dense: NDArray[np.float32] | None
+    sparse: Sparse | None
+    tier: Tier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +104,7 @@ class Embedder:
             )
         return self._model
 
-    async def query(
-        self, text: str, *, language: str, dense: bool, sparse: bool
-    ) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+    async def query(self, text: str, *, language: str, dense: bool, sparse: bool) -> QueryVectors:
         """The vectors of a query, those that were asked for.
 
         Raises:
@@ -114,7 +122,9 @@ class Embedder:
         result = response.results[0]
         if result.HasField("error"):
             raise from_status(result.error)
-        return (_dense(result.dense) if dense else None), (_sparse(result.sparse) if sparse else None)
+        return QueryVectors(
+            dense=_dense(result.dense) if dense else None, sparse=_sparse(result.sparse) if sparse else None
+        )
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float

@@ -95,3 +95,62 @@ async def test_reader_error_is_not_kept():
         await reader.collection_settings(COLLECTION)
     pointer.error = None
     assert (await reader.collection_settings(COLLECTION)).generation == 1
+
+
+async def test_reader_reads_again_only_after_a_commit():
+    """While the ledger's version stays, what was read is what is there."""
+    pointer, version = Pointer(), [1]
+    pointer.gate.set()
+    reader = CollectionReader(pointer.read, lambda: version[0])
+    assert [(await reader.collection_settings(COLLECTION)).generation for _ in range(3)] == [1, 1, 1]
+    assert pointer.reads == 1
+    pointer.generation, version[0] = 2, 2
+    assert (await reader.collection_settings(COLLECTION)).generation == 2
+
+
+async def test_reader_takes_the_version_before_it_reads():
+    """A commit in the middle of a read is not missed: the next request reads again."""
+    pointer, version = Pointer(), [1]
+    reader = CollectionReader(pointer.read, lambda: version[0])
+    early = ask(reader)
+    await settle()
+    pointer.generation, version[0] = 2, 2
+    pointer.gate.set()
+    assert (await early).generation == 1
+    assert (await reader.collection_settings(COLLECTION)).generation == 2
+
+
+async def test_reader_without_versions_reads_for_every_request():
+    """Another gateway may have published through the same database."""
+    pointer = Pointer()
+    pointer.gate.set()
+    reader = CollectionReader(pointer.read)
+    for _ in range(3):
+        await reader.collection_settings(COLLECTION)
+    assert pointer.reads == 3
+
+
+async def test_reader_of_a_patient_caller_gives_what_is_young_enough():
+    """Up to the age that the caller accepts, counted from before the read began, and no older."""
+    pointer, now = Pointer(), [100.0]
+    pointer.gate.set()
+    reader = CollectionReader(pointer.read, clock=lambda: now[0])
+    await reader.collection_settings(COLLECTION)
+    pointer.generation, now[0] = 2, 105.0
+    assert (await reader.collection_settings(COLLECTION, staleness_s_max=5.0)).generation == 1
+    now[0] = 105.1
+    assert (await reader.collection_settings(COLLECTION, staleness_s_max=5.0)).generation == 2
+
+
+async def test_reader_forgets_a_collection_that_is_gone():
+    """A failed read leaves nothing behind for patient callers."""
+    pointer, version = Pointer(), [1]
+    pointer.gate.set()
+    reader = CollectionReader(pointer.read, lambda: version[0])
+    await reader.collection_settings(COLLECTION)
+    pointer.error, version[0] = NotFound("gone"), 2
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            await reader.collection_settings(COLLECTION, staleness_s_max=0.0)
+    with pytest.raises(NotFound):
+        await reader.collection_settings(COLLECTION, staleness_s_max=60.0)

@@ -7,14 +7,14 @@ from unit.gateway.fakes import COLLECTION, candidate, collection_record
 
 from gannet.gateway.v1 import search_pb2
 from gannet_gateway.cache.local import LocalTier
-from gannet_gateway.cache.tiers import TieredCache
+from gannet_gateway.cache.tiers import Tier, TieredCache
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName
 from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
 from gannet_gateway.search.servicer import SearchServicer
 from gannet_service import call
-from gannet_service.errors import DependencyUnavailable
+from gannet_service.errors import DependencyUnavailable, PermissionDenied
 
 
 class World:
@@ -39,6 +39,7 @@ class World:
             passages=tuple(Passage(candidate=candidate(at), final=1.0 / (at + 1)) for at in range(self.passages)),
             generation=collection.generation,
             degraded=self.degraded,
+            embedding=Tier.SHARED,
             timings=Timings(embed_us=10_000_000, search_us=0, rerank_us=0, total_us=10_000_000),
         )
 
@@ -51,7 +52,8 @@ class World:
         request = search_pb2.SearchRequest(
             parent=str(COLLECTION), query=query, options=search_pb2.SearchOptions(**options)
         )
-        return await self.servicer.Search(request, None)
+        reply = await self.servicer.Search(request, None)
+        return search_pb2.SearchResponse.FromString(reply) if isinstance(reply, bytes) else reply
 
 
 async def test_search_again_is_answered_from_the_cache_with_timings_of_its_own():
@@ -62,6 +64,33 @@ async def test_search_again_is_answered_from_the_cache_with_timings_of_its_own()
     assert (second.passages, second.generation) == (first.passages, first.generation)
     assert first.timings.embed_us == 10_000_000
     assert (second.timings.embed_us, second.timings.search_us) == (0, 0)
+
+
+async def test_search_says_where_its_reply_came_from():
+    """A computed reply says so, with where the vector came from; a cached one has no vector to speak of."""
+    world = World()
+    first, second = await world.ask(), await world.ask()
+    assert first.cache_hits == search_pb2.CacheHits(result="CACHE_TIER_MISS", embedding="CACHE_TIER_SHARED")
+    assert second.cache_hits == search_pb2.CacheHits(result="CACHE_TIER_LOCAL")
+
+
+async def test_search_that_was_asked_by_another_credential_is_checked_anew():
+    """What was understood of one caller's request is never taken for another's."""
+    world = World()
+    await world.ask()
+    principal = dataclasses.replace(call.principal(), tenant="other")
+    call.set_current(call.Call(method="m", request_id="r", deadline=None, principal=principal))
+    with pytest.raises(PermissionDenied):
+        await world.ask()
+
+
+async def test_search_after_its_collection_changed_follows_the_new_settings():
+    """A request that is known by heart is still a request to the collection as it is now."""
+    world = World()
+    await world.ask()
+    world.collection = dataclasses.replace(world.collection, rerank=False)
+    await world.ask()
+    assert [query.rerank is None for _, _, query in world.searched] == [False, True]
 
 
 async def test_search_after_a_publish_is_made_anew():

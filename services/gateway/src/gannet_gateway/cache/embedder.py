@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gannet_gateway.cache.keys import cache_key, normalised
 from gannet_gateway.cache.tiers import Computed, TieredCache
-from gannet_gateway.clients import Embedder, TextVectors
+from gannet_gateway.clients import Embedder, QueryVectors, TextVectors
 from gannet_gateway.vectors.points import Sparse
 
 # Lengths of the dense and the sparse vector (-1: none), and whether the text was cut; then dense f32, indices u32, values f32.
@@ -22,9 +22,7 @@ class CachedEmbedder(Embedder):
         super().__init__(target, timeout_s=timeout_s)
         self._cache = cache
 
-    async def query(
-        self, text: str, *, language: str, dense: bool, sparse: bool
-    ) -> tuple[NDArray[np.float32] | None, Sparse | None]:
+    async def query(self, text: str, *, language: str, dense: bool, sparse: bool) -> QueryVectors:
         """See Embedder. The arrays are read-only."""
         text = normalised(text)
         digest = (await self.model()).digest
@@ -32,10 +30,11 @@ class CachedEmbedder(Embedder):
 
         async def compute() -> Computed:
             found = await Embedder.query(self, text, language=language, dense=dense, sparse=sparse)
-            return Computed(value=packed(*found))
+            return Computed(value=packed(found.dense, found.sparse))
 
-        found = unpacked(await self._cache.get_or_compute(key, compute))
-        return found[0], found[1]
+        cached = await self._cache.get_or_compute(key, compute)
+        dense_vector, sparse_vector, _ = unpacked(cached.value)
+        return QueryVectors(dense=dense_vector, sparse=sparse_vector, tier=cached.tier)
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float

@@ -1,7 +1,10 @@
 """A cache of two tiers with one computation a key: memory, then Redis, then the computation."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
@@ -19,6 +22,21 @@ class Computed:
     keep: bool = True
 
 
+class Tier(StrEnum):
+    """Where a value came from; `COMPUTED` is from nowhere."""
+
+    LOCAL = "local"
+    SHARED = "shared"
+    COMPUTED = "computed"
+
+
+class Cached(NamedTuple):
+    """A value and where it came from."""
+
+    value: bytes
+    tier: Tier
+
+
 class TieredCache:
     """Values by key. `name` is its label in the metrics; a tier that is None is left out."""
 
@@ -26,17 +44,22 @@ class TieredCache:
         self._name = name
         self._local = local
         self._shared = shared
-        self._flights: SingleFlight[bytes] = SingleFlight()
+        self._flights: SingleFlight[Cached] = SingleFlight()
         # Looked up once: `labels` costs as much as the lookup that it counts.
         self._local_hits, self._local_misses = _outcomes(name, "local")
         self._shared_hits, self._shared_misses = _outcomes(name, "shared")
+        self._duration_s = {tier: metrics.duration_s.labels(name, tier) for tier in Tier}
 
-    async def get_or_compute(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> bytes:
+    async def get_or_compute(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> Cached:
         """The value of `key`; errors of `compute` are raised to everybody who waited, and not kept."""
+        started = time.perf_counter()
         value = self._from_memory(key)
         if value is None:
-            value = await self._flights.run(key, lambda: self._beyond_memory(key, compute))
-        return value
+            cached = await self._flights.run(key, lambda: self._beyond_memory(key, compute))
+        else:
+            cached = Cached(value, Tier.LOCAL)
+        self._duration_s[cached.tier].observe(time.perf_counter() - started)
+        return cached
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in Redis, past the memory: for values that come in thousands and would push out what is read often."""
@@ -53,16 +76,16 @@ class TieredCache:
         if self._shared is not None and values:
             await self._shared.put_many(values)
 
-    async def _beyond_memory(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> bytes:
+    async def _beyond_memory(self, key: bytes, compute: Callable[[], Awaitable[Computed]]) -> Cached:
         (value,) = await self.get_many([key])
-        if value is None:
-            computed = await compute()
-            if not computed.keep:
-                return computed.value
-            value = computed.value
-            await self.put_many({key: value})
-        self._keep(key, value)
-        return value
+        if value is not None:
+            self._keep(key, value)
+            return Cached(value, Tier.SHARED)
+        computed = await compute()
+        if computed.keep:
+            await self.put_many({key: computed.value})
+            self._keep(key, computed.value)
+        return Cached(computed.value, Tier.COMPUTED)
 
     def _from_memory(self, key: bytes) -> bytes | None:
         if self._local is None:

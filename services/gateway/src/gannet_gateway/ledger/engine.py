@@ -34,8 +34,9 @@ class LedgerLocked(RuntimeError):
 class Database:
     """Transactions on the ledger's engine. A database that does not answer is a DependencyUnavailable."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, watch: sqlite3.Connection | None = None) -> None:
         self._engine = engine
+        self._watch = watch
         self._reader = engine.execution_options(reading=True)
         # SQLite is opened by one gateway at a time: see `lock`.
         self.shared = engine.dialect.name != "sqlite"
@@ -56,8 +57,23 @@ class Database:
             async with self._writer, self._engine.begin() as connection:
                 yield connection
 
+    def version(self) -> int | None:
+        """A number that changes with every commit, for a few microseconds of this thread; None where there is no such number.
+
+        SQLite keeps one in the memory that its connections share, and tells of every commit but this connection's own, which makes none.
+        """
+        if self._watch is None:
+            return None
+        try:
+            return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:  # busy: whoever asked reads what is there
+            return None
+
     async def close(self) -> None:
         """Close every connection."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         await self._engine.dispose()
 
 
@@ -91,6 +107,7 @@ async def open_database(
     Raises:
         DependencyUnavailable: the database does not answer.
     """
+    file = str(folder / "ledger.db")
     pool: dict[str, Any] = {"pool_size": connections_max, "max_overflow": 0, "pool_timeout": timeout_s}
     if url:
         engine = create_async_engine(
@@ -100,11 +117,10 @@ async def open_database(
             **pool,
         )
     else:
-        file = str(folder / "ledger.db")
         engine = create_async_engine(f"sqlite+aiosqlite:///{file}", async_creator=partial(_connect, file), **pool)
         event.listen(engine.sync_engine, "connect", _on_connect)
         event.listen(engine.sync_engine, "begin", _on_begin)
-    database = Database(engine)
+    database = Database(engine, None if url else sqlite3.connect(file, timeout=0, isolation_level=None))
     async with database.writing() as connection:
         if database.shared:
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))

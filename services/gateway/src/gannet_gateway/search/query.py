@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.search.filter import Filter
@@ -221,7 +222,8 @@ class Timings:
 class Result:
     """Passages of one generation, best first; see `Passage.final`.
 
-    `mode` is how they were found, which a skipped stage may have changed; `is_last` that the ranking ends with them.
+    `mode` is how they were found, which a skipped stage may have changed; `is_last` that the ranking ends with them; `embedding` the
+    tier of the cache that the query's vector came from, if there was one.
     """
 
     mode: Mode
@@ -230,3 +232,4 @@ class Result:
     degraded: tuple[Degradation, ...]
     timings: Timings
     is_last: bool = True
+    embedding: Tier | None = None

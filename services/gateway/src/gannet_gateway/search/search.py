@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.clients import Embedder, Reranker
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
@@ -78,6 +79,7 @@ class Searcher:
             is_last=end >= len(ranked),
             generation=collection.generation,
             degraded=vectors.degraded + skipped,
+            embedding=vectors.tier,
             timings=Timings(
                 embed_us=_us(embedded - started),
                 search_us=_us(retrieved - embedded + ended - ordered),
@@ -94,12 +96,12 @@ class Searcher:
         limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
         embedding = self._embedder.query(query.text, language=collection.language, dense=True, sparse=False)
         try:
-            dense, _ = await _within(limit_s, embedding, "embedder")
+            found = await _within(limit_s, embedding, "embedder")
         except GannetError as error:
             if sparse is None or not len(sparse.indices):
                 raise
             return _Vectors(None, sparse, (_skipped("embed", error),))
-        return _Vectors(dense, sparse, ())
+        return _Vectors(found.dense, sparse, (), found.tier)
 
     async def _found(self, snapshot: Snapshot, query: Query, vectors: "_Vectors") -> list[Found]:
         """The first stage's candidates, at most so many of a document as the caller wants."""
@@ -172,6 +174,7 @@ class _Vectors(NamedTuple):
     dense: NDArray[np.float32] | None
     sparse: Sparse | None
     degraded: tuple[Degradation, ...]
+    tier: Tier | None = None
 
     @property
     def mode(self) -> Mode:

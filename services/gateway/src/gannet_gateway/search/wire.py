@@ -4,6 +4,7 @@ import hashlib
 import math
 
 from gannet.gateway.v1 import search_pb2
+from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.documents.wire import to_struct
 from gannet_gateway.names import CollectionName
 from gannet_gateway.paging import read_token, write_token
@@ -51,6 +52,12 @@ _METHODS = {
     search_pb2.FUSION_METHOD_UNSPECIFIED: Method.RRF,
     search_pb2.FUSION_METHOD_RRF: Method.RRF,
     search_pb2.FUSION_METHOD_RELATIVE_SCORE: Method.RELATIVE_SCORE,
+}
+_TIERS = {
+    None: search_pb2.CACHE_TIER_UNSPECIFIED,
+    Tier.COMPUTED: search_pb2.CACHE_TIER_MISS,
+    Tier.LOCAL: search_pb2.CACHE_TIER_LOCAL,
+    Tier.SHARED: search_pb2.CACHE_TIER_SHARED,
 }
 
 
@@ -142,14 +149,31 @@ def next_page_token(request: search_pb2.SearchRequest, collection: CollectionNam
 
 
 def from_result(result: Result, next_token: str) -> search_pb2.SearchResponse:
-    """A search's reply."""
+    """A search's reply, with nothing said of a cache for whole replies."""
+    response = shared_fields(result)
+    response.next_page_token = next_token
+    response.MergeFromString(own_fields(result.timings, None, result.embedding))
+    return response
+
+
+def shared_fields(result: Result) -> search_pb2.SearchResponse:
+    """What every caller's reply holds."""
     return search_pb2.SearchResponse(
         passages=[from_passage(passage, result.mode) for passage in result.passages],
         generation=result.generation,
         degraded=[search_pb2.Degradation(stage=entry.stage, reason=entry.reason) for entry in result.degraded],
-        timings=from_timings(result.timings),
-        next_page_token=next_token,
     )
+
+
+def own_fields(timings: Timings, result: Tier | None, embedding: Tier | None) -> bytes:
+    """The rest, which is one call's own, as the bytes of a reply."""
+    hits = search_pb2.CacheHits(result=_TIERS[result], embedding=_TIERS[embedding])
+    return search_pb2.SearchResponse(timings=from_timings(timings), cache_hits=hits).SerializeToString()
+
+
+def total_only(seconds: float) -> Timings:
+    """The timings of a call that computed nothing."""
+    return Timings(embed_us=0, search_us=0, rerank_us=0, total_us=round(seconds * 1e6))
 
 
 def from_passage(passage: Passage, mode: Mode) -> search_pb2.Passage:

@@ -72,6 +72,34 @@ FUSION_METHOD_RELATIVE_SCORE: FusionMethod.ValueType  # 2
 """FUSION_METHOD_RELATIVE_SCORE scales each stage's scores to 0..1 and adds them by weight: how far apart scores are counts."""
 Global___FusionMethod: _TypeAlias = FusionMethod  # noqa: Y015
 
+class _CacheTier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CacheTierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CacheTier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CACHE_TIER_UNSPECIFIED: _CacheTier.ValueType  # 0
+    """CACHE_TIER_UNSPECIFIED means that no cache was asked: none is configured for it, or the value was not needed."""
+    CACHE_TIER_MISS: _CacheTier.ValueType  # 1
+    """CACHE_TIER_MISS means that it was computed now, for this call or for another one that asked for the same at the same time."""
+    CACHE_TIER_LOCAL: _CacheTier.ValueType  # 2
+    """CACHE_TIER_LOCAL is the gateway's memory."""
+    CACHE_TIER_SHARED: _CacheTier.ValueType  # 3
+    """CACHE_TIER_SHARED is the Redis that gateways share."""
+
+class CacheTier(_CacheTier, metaclass=_CacheTierEnumTypeWrapper):
+    """CacheTier is where a value came from."""
+
+CACHE_TIER_UNSPECIFIED: CacheTier.ValueType  # 0
+"""CACHE_TIER_UNSPECIFIED means that no cache was asked: none is configured for it, or the value was not needed."""
+CACHE_TIER_MISS: CacheTier.ValueType  # 1
+"""CACHE_TIER_MISS means that it was computed now, for this call or for another one that asked for the same at the same time."""
+CACHE_TIER_LOCAL: CacheTier.ValueType  # 2
+"""CACHE_TIER_LOCAL is the gateway's memory."""
+CACHE_TIER_SHARED: CacheTier.ValueType  # 3
+"""CACHE_TIER_SHARED is the Redis that gateways share."""
+Global___CacheTier: _TypeAlias = CacheTier  # noqa: Y015
+
 @_typing.final
 class SearchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -356,6 +384,7 @@ class SearchResponse(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    CACHE_HITS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the collection's state that every passage belongs to."""
@@ -375,6 +404,10 @@ class SearchResponse(_message.Message):
     def timings(self) -> Global___SearchTimings:
         """timings say where the time of this call went."""
 
+    @_builtins.property
+    def cache_hits(self) -> Global___CacheHits:
+        """cache_hits say what of this reply was computed before."""
+
     def __init__(
         self,
         *,
@@ -382,11 +415,12 @@ class SearchResponse(_message.Message):
         generation: _builtins.int = ...,
         degraded: _abc.Iterable[Global___Degradation] | None = ...,
         timings: Global___SearchTimings | None = ...,
+        cache_hits: Global___CacheHits | None = ...,
         next_page_token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_hits", b"cache_hits", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "generation", b"generation", "next_page_token", b"next_page_token", "passages", b"passages", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hits", b"cache_hits", "degraded", b"degraded", "generation", b"generation", "next_page_token", b"next_page_token", "passages", b"passages", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -546,6 +580,30 @@ class Degradation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Degradation: _TypeAlias = Degradation  # noqa: Y015
+
+@_typing.final
+class CacheHits(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: _builtins.int
+    EMBEDDING_FIELD_NUMBER: _builtins.int
+    result: Global___CacheTier.ValueType
+    """result is where the whole reply came from."""
+    embedding: Global___CacheTier.ValueType
+    """embedding is where the query's vector came from; CACHE_TIER_UNSPECIFIED where the result was not computed, and in SPARSE mode."""
+    def __init__(
+        self,
+        *,
+        result: Global___CacheTier.ValueType = ...,
+        embedding: Global___CacheTier.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embedding", b"embedding", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CacheHits: _TypeAlias = CacheHits  # noqa: Y015
 
 @_typing.final
 class SearchTimings(_message.Message):
