@@ -1,9 +1,14 @@
 """A decoder without a model: its cache holds the tokens themselves, and a function of them says which comes next."""
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from reference.decoder import Shape, random_weights
+from reference.decoder_graph import build
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from gannet_inference.decoder.request import Chunk
@@ -104,3 +109,34 @@ class Reader:
         chunks = self.chunks[stream]
         assert [chunk.is_last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
         return chunks[-1]
+
+
+TEMPLATE = """{%- for message in messages -%}
+<|start|>{{ message.role }}: {{ message.content }}<|end|>
+{%- endfor -%}
+{%- if messages and messages[0].content == 'refuse me' %}{{ raise_exception('refused') }}{% endif -%}
+{%- if add_generation_prompt %}<|start|>assistant:{% endif %}"""
+
+
+def write_folder(folder: Path, *, positions: int = 128) -> None:
+    """A tiny random decoder as exporters leave it; its tokens are bytes, so most of what it says is no text."""
+    shape = Shape(positions=positions)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(build(shape, random_weights(shape)), folder / "model.onnx")
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    config = {"eos_token_id": END, "max_position_embeddings": positions}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<|end|>"}))
+
+
+def manifest_of(folder: Path, *, tokens_max: int = 128) -> str:
+    """A manifest that names it `tiny-writer`."""
+    return f"""
+[models.tiny-writer]
+kind = "decoder"
+source = {{ folder = "{folder}" }}
+format = "onnx"
+licence = "none"
+precision = "fp32"
+tokens_max = {tokens_max}
+"""

@@ -77,6 +77,8 @@ MINE = '[models.mine]\nkind = "bi-encoder"\nlicence = "MIT"\ntokens_max = 128\n'
         (MINE + "source = {hub = 'org/x', revision = '" + "a" * 40 + "'}\n", "digests: leaves out"),
         (MINE + "source = {folder = 'x'}\nformat = 'onnx'\nadapter = {folder = 'y', digests = {}}\n", "adapter"),
         (MINE + "format = 'onnx'\nsource = {folder = 'x'}\ndigests = {'tokenizer.json' = '" + SHA + "'}\n", "no .onnx"),
+        (MINE.replace("bi-encoder", "decoder") + "source = {folder = 'x'}\n", "a decoder is an ONNX export"),
+        (MINE + "source = {folder = 'x'}\nprecision = 'int4'\n", "int4 is for decoders"),
         ("[modles.x]\n", "unknown key 'modles'"),
         ("models = 3\n", "table of tables"),
         ("not toml", "models.toml"),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fakes.decoder import manifest_of, write_folder
 
 from gannet_inference.models_cli import main
 
@@ -46,6 +47,20 @@ def test_build_other_precision_on_request(manifest, capsys):
     assert main(["build", "tiny", "--precision", "int8", *manifest]) == 0
 
     assert "tiny: int8 ready in" in capsys.readouterr().err
+
+
+def test_build_of_a_decoder_checks_its_files(tmp_path, capsys):
+    """Nothing is built of an export; that a file is missing is said now and not when a server starts."""
+    write_folder(tmp_path / "tiny")
+    (tmp_path / "models.toml").write_text(manifest_of(tmp_path / "tiny"))
+    options = ["build", "tiny-writer", "--manifest", str(tmp_path / "models.toml"), "--models-dir", str(tmp_path)]
+
+    assert main(options) == 0
+    assert "tiny-writer: ready in" in capsys.readouterr().err
+
+    (tmp_path / "tiny" / "tokenizer.json").unlink()
+    assert main(options) == 2
+    assert "tokenizer.json: there is no such file" in capsys.readouterr().err
 
 
 def test_list_shows_every_model(manifest, capsys):

@@ -31,6 +31,7 @@ _STALL_TIMEOUT_S = 30.0
 # What other processes do under the lock is bounded by the fetch itself.
 _LOCK_TIMEOUT_S = FETCH_TIMEOUT_S + 60.0
 _CHUNK_BYTES = 1 << 20
+_DECODER_SUFFIXES = frozenset({".onnx", ".data", ".onnx_data", ".json", ".jinja"})
 # pip has no size limit of its own, so the operating system enforces one on the files that it writes.
 _BOUNDED_PIP = (
     "import resource, runpy, sys; "
@@ -79,6 +80,8 @@ def source_digests(entry: ModelEntry) -> Mapping[str, str]:
     if entry.digests or not isinstance(entry.source, Folder):
         return entry.digests
     folder = entry.source.folder
+    if entry.kind == "decoder":
+        return _decoder_digests(entry, folder)
     files = ["tokenizer.json"]
     if entry.format == "safetensors":
         files += ["config.json", "model.safetensors"]
@@ -87,6 +90,16 @@ def source_digests(entry: ModelEntry) -> Mapping[str, str]:
     for file in files:
         if not (folder / file).is_file():
             raise FetchFailed(entry.name, str(folder / file), "there is no such file")
+    return {file: file_sha256(folder / file) for file in files}
+
+
+def _decoder_digests(entry: ModelEntry, folder: Path) -> Mapping[str, str]:
+    """Of a decoder's folder: graphs, the weights beside them, configuration, tokenizer and template."""
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in _DECODER_SUFFIXES and path.is_file())
+    files = [path.relative_to(folder).as_posix() for path in paths]
+    for needed in ("tokenizer.json", ".onnx"):
+        if not any(file.endswith(needed) for file in files):
+            raise FetchFailed(entry.name, str(folder / f"*{needed}"), "there is no such file")
     return {file: file_sha256(folder / file) for file in files}
 
 

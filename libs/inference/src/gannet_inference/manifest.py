@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from gannet_inference.errors import ManifestError
 
-Kind = Literal["bi-encoder", "cross-encoder"]
-Precision = Literal["int8", "fp16", "fp32"]
+Kind = Literal["bi-encoder", "cross-encoder", "decoder"]
+Precision = Literal["int4", "int8", "fp16", "fp32"]
 Pooling = Literal["mean", "cls", "max"]
 Purpose = Literal["query", "passage"]
 ModelFormat = Literal["safetensors", "onnx"]
@@ -72,16 +72,17 @@ class ModelEntry(_Table):
 
     Attributes:
         name: its key in the manifest.
-        kind: a bi-encoder gives token embeddings that are pooled, a cross-encoder one logit per pair.
+        kind: a bi-encoder gives token embeddings that are pooled, a cross-encoder one logit per pair, a decoder writes text.
         source: where the files come from.
         digests: sha256 by file. Every file that is read must be named, except from a local folder, where none may be.
         licence: the model's, for people to read; SPDX where there is one.
         format: safetensors to write a graph from, or an ONNX export to take as it is.
-        tokens_max: the longest input, special tokens included.
+        tokens_max: the longest input, special tokens included; of a decoder, prompt and answer together.
         pooling: how token embeddings become one vector (bi-encoders only).
         normalise: scale vectors to length 1 (bi-encoders only).
         prompts: put in front of every text.
-        precision: what a server opens unless it is told to open another, or its device asks for another (`placement`).
+        precision: what a server opens unless it is told to open another, or its device asks for another (`placement`); of a
+            decoder, what its export holds, for people to read. int4 is for decoders alone.
         also: further precisions that `gannet models build` builds, for servers that ask for them.
         adapter: merged into the weights.
     """
@@ -111,6 +112,10 @@ class ModelEntry(_Table):
                 raise ValueError(f"digests: leaves out {', '.join(missing)}")
             if self.format == "onnx" and not any(file.endswith(".onnx") for file in self.digests):
                 raise ValueError("digests: names no .onnx file")
+        if self.kind == "decoder" and (self.format != "onnx" or self.also):
+            raise ValueError('kind: a decoder is an ONNX export that is taken as it is: format = "onnx", and no `also`')
+        if self.kind != "decoder" and "int4" in {self.precision, *self.also}:
+            raise ValueError("precision: int4 is for decoders alone")
         if self.format == "onnx" and self.adapter:
             raise ValueError("adapter: cannot be merged into an ONNX export; name the safetensors instead")
         return self

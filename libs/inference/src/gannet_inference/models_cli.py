@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gannet_inference.errors import ModelError
+from gannet_inference.fetch import fetch, source_digests
 from gannet_inference.manifest import Manifest, Precision, load_manifest
 from gannet_inference.placement import cpu_instructions, default_precision
 from gannet_inference.store import BuiltModel, ensure_built
@@ -67,6 +68,10 @@ def _build(
 ) -> None:
     # Looked up first: a mistyped name should not surface after minutes of downloads.
     for entry in [manifest.entry(name) for name in names]:
+        if entry.kind == "decoder":
+            folder = fetch(entry, models_dir, progress=_say)
+            _say(f"{entry.name}: ready in {folder}, {len(source_digests(entry))} files")
+            continue
         # What servers on this machine open, and what others may where the folder goes into an image.
         own = (default_precision(entry, cpu_instructions()), entry.precision, *entry.also)
         for wanted in (precision,) if precision else dict.fromkeys(own):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gannet_inference.build import GRAPH_REVISION, write_model
-from gannet_inference.errors import DigestMismatch, FetchFailed
+from gannet_inference.errors import DigestMismatch, FetchFailed, UnsupportedModel
 from gannet_inference.fetch import Progress, check_digests, fetch, file_sha256, locked, replacing, source_digests
 from gannet_inference.manifest import Kind, ModelEntry, Pooling, Precision, Purpose
 
@@ -81,6 +81,8 @@ def ensure_built(
     Raises:
         ModelError: one of its kinds, by what went wrong; nothing half-built is left.
     """
+    if entry.kind == "decoder":
+        raise UnsupportedModel(entry.name, "kind", "a decoder is not built but opened as it is, by the generator")
     precision = precision or entry.precision
     digest = _digest(entry, precision)
     target = models_dir / entry.name / f"{precision}-{digest[:12]}"

@@ -8,6 +8,7 @@ from prometheus_client import Gauge
 
 from gannet.generator.v1.generator_pb2_grpc import add_GeneratorServicer_to_server
 from gannet_generator.config import GeneratorConfig
+from gannet_generator.decoding import open_decoder
 from gannet_generator.extractive.generator import ExtractiveGenerator, Policy
 from gannet_generator.generation import Generator
 from gannet_generator.limits import Limits
@@ -34,6 +35,8 @@ async def main() -> None:
     Gauge("gannet_model_waiting", "Texts that wait for the model.").set_function(lambda: scorer.waiting)
     # The first answers requests that name none.
     generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(scorer, _policy(config))}
+    if config.decoder_model:
+        generators["decoder"] = await open_decoder(config)
     bounds = Bounds(sentence_bytes_max=config.sentence_bytes_max, sentences_max=config.verify_sentences_max)
     verifier = Verifier(scorer, weights=WEIGHTS, threshold=config.verify_threshold, bounds=bounds)
     limits = Limits(

@@ -109,6 +109,59 @@ class GeneratorConfig(ServiceConfig):
         description="Score from which a claim counts as supported.",
     )
 
+    decoder_model: str = Field(
+        "",
+        description="Manifest name of a decoder that writes answers, as the generator `decoder`; empty serves none.",
+    )
+    decoder_slots: int = Field(8, ge=1, le=256, description="Answers that the decoder writes at once.")
+    decoder_context_tokens: int = Field(
+        0,
+        ge=0,
+        le=32_768,
+        description="Longest prompt and answer together, in tokens; 0 means the manifest's `tokens_max`.",
+    )
+    decoder_cache_mib: int = Field(
+        1024,
+        ge=1,
+        le=1 << 20,
+        description="Memory of the decoder's keys and values, MiB; where it does not hold `decoder_slots` answers there are fewer.",
+    )
+    decoder_prefix_mib: int = Field(
+        128,
+        ge=0,
+        le=1 << 20,
+        description="Memory of the keys and values of earlier prompts, whose common beginnings are not read again, MiB; 0 keeps none.",
+    )
+    # A run of 128 tokens is about as fast a token as one of 512, and others wait a quarter as long for it.
+    decoder_prefill_tokens: int = Field(
+        128,
+        ge=1,
+        le=4096,
+        description="Tokens of a prompt that are read between two tokens of other answers.",
+    )
+    decoder_queue_max: int = Field(
+        64, ge=0, le=65_536, description="Requests that may wait for the decoder; more get RESOURCE_EXHAUSTED."
+    )
+    decoder_threads: int = Field(
+        0, ge=0, le=256, description="Cores that the decoder uses; 0 means all that are available."
+    )
+    decoder_spin: bool = Field(
+        default=False,
+        description="The decoder's threads wait for each other awake: faster by a fifth on cores of their own, much slower on shared ones.",
+    )
+    decoder_device: Literal["cpu", "cuda"] = Field("cpu", description="Where the decoder runs.")
+    decoder_gpu: int = Field(0, ge=0, le=63, description="Which GPU, where `decoder_device` is cuda.")
+    decoder_tokens_max: int = Field(
+        1024, ge=1, le=32_768, description="Most tokens of an answer that the decoder writes."
+    )
+    decoder_temperature: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        allow_inf_nan=False,
+        description="Temperature of requests that name none; 0 takes the likeliest token.",
+    )
+
     @model_validator(mode="after")
     def _an_answer_fits(self) -> Self:
         if self.sentences_scored_max > self.queue_texts_max:

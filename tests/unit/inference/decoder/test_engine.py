@@ -119,7 +119,7 @@ def test_engine_stop_string_split_across_tokens_is_never_told():
     bench.run()
 
     assert bench.reader.text(stream) == "stop "
-    assert bench.reader.last(stream).finished.reason == "stop"
+    assert bench.reader.last(stream).finished.reason == "stop_string"
 
 
 def test_engine_beginning_of_a_stop_string_that_is_none_is_told():
@@ -157,7 +157,8 @@ def test_engine_tokens_max_ends_between_characters():
 def test_engine_tokens_min_puts_the_end_off():
     """The end is no choice, and stop strings are text, before so many tokens."""
     bench = Bench()
-    bench.runner.next_token = lambda held: END if len(held) % 2 else ord("x")
+    cross = TOKENIZER.encode("x").ids[0]
+    bench.runner.next_token = lambda held: END if len(held) % 2 else cross
 
     # Where the model wants to end, all other tokens are equal, and the first of them is byte 0's.
     stream = bench.ask(4, tokens_min=4, stop=("x",))
@@ -165,7 +166,7 @@ def test_engine_tokens_min_puts_the_end_off():
 
     finished = bench.reader.last(stream).finished
     assert finished.tokens >= 4
-    assert finished.reason == "stop"
+    assert finished.reason == "stop_string"
 
 
 def test_engine_tokens_are_told_with_ids():

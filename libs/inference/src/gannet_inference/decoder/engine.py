@@ -26,6 +26,9 @@ from gannet_inference.errors import DeadlinePassed, ModelFailure, QueueFull
 
 _log = logging.getLogger(__name__)
 _CLOSE_TIMEOUT_S = 30.0
+# Retry hints outside these bounds help nobody: shorter ones are a busy loop, longer ones outlive the caller's deadline.
+_RETRY_AFTER_S_MIN = 0.05
+_RETRY_AFTER_S_MAX = 30.0
 # What is left of a stream's weight in the mean time after the next one.
 _MEMORY = 0.9
 # How far the estimate falls each time that it turned a request away, so that one slow moment does not close the door for good.
@@ -162,12 +165,13 @@ class Engine:
     def _admit_to_queue(self, request: DecodeRequest) -> None:
         """Raises `QueueFull` where a request would wait in vain."""
         free_in_s = self._stream_s / self._slots_count
+        hint_s = min(max(free_in_s, _RETRY_AFTER_S_MIN), _RETRY_AFTER_S_MAX)
         ahead = len(self._waiting) + 1 - self.slots.free
         if len(self._waiting) >= self._limits.queue_max:
-            raise QueueFull(free_in_s)
+            raise QueueFull(hint_s)
         if ahead > 0 and time.monotonic() + ahead * free_in_s > request.ends_at_s:
             self._stream_s *= _DOUBT
-            raise QueueFull(free_in_s)
+            raise QueueFull(hint_s)
 
     def _work(self) -> None:
         while True:

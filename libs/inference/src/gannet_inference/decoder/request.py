@@ -11,7 +11,7 @@ STOPS_MAX = 16
 STOP_CHARS_MAX = 256
 TOP_LOGPROBS_MAX = 20
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "stop_string", "length"]
 
 
 class InvalidRequest(Exception):
@@ -135,7 +135,7 @@ class Finished:
     """How a text ended.
 
     Attributes:
-        reason: "stop" for the end of the text or a stop string, "length" for `tokens_max`.
+        reason: "stop" for the end of the text, "stop_string" for one of the request's, "length" for `tokens_max`.
         prompt_tokens: of the prompt.
         reused_tokens: of these, those whose keys were known from earlier prompts.
         tokens: added, an end of text included.

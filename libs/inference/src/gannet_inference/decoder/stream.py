@@ -50,7 +50,7 @@ class Stream:
         if text and self._count >= self.request.tokens_min:
             text, stopped = self._stops.add(text)
             if stopped:
-                return self._finish(text, "stop")
+                return self._finish(text, "stop_string")
         if self._count >= self.request.tokens_max:
             return self._finish(text + self._stops.flush(), "length")
         if not text:

@@ -1,10 +1,13 @@
 """Tokens to text as they come: whole characters only, and nothing that may become a stop string."""
 
+import re
+
 from tokenizers import Tokenizer
 
 # A character has at most four bytes, each at worst a token of its own; whatever is still no character then never becomes one.
 _HELD_MAX = 8
 _REPLACEMENT = "�"
+_FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Detokeniser:
@@ -73,3 +76,28 @@ class StopStrings:
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest beginning of `stop` that `text` ends with."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+class TokenBytes:
+    """What each token of a vocabulary stands for, in bytes: a token may be part of a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Finds out how the tokenizer spells bytes: as byte-level BPE does, or as sentencepiece."""
+        self._tokenizer = tokenizer
+        self._byte_of = _byte_alphabet() if '"type":"ByteLevel"' in tokenizer.to_str().replace(" ", "") else {}
+
+    def __call__(self, token: int) -> bytes:
+        """The token's bytes; none for an id that the vocabulary does not have."""
+        spelling = self._tokenizer.id_to_token(token) or ""
+        if self._byte_of and all(symbol in self._byte_of for symbol in spelling):
+            return bytes(self._byte_of[symbol] for symbol in spelling)
+        if match := _FALLBACK.fullmatch(spelling):
+            return bytes([int(match[1], 16)])
+        return spelling.replace("▁", " ").encode()
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Byte-level BPE's letter for each byte: the byte itself where it is printable, else the next free one from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
