@@ -1,10 +1,14 @@
 """The deliberate breaks: which promise each one breaks, where, and the test that must notice."""
 
+from answering import ANSWERING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from reading import PARSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
 ANSWER = f"{GATEWAY}/answers/answer.py"
+TRANSCRIPT = f"{GATEWAY}/answers/transcript.py"
+HEARTBEATS = f"{GATEWAY}/answers/heartbeats.py"
+CHAIN = f"{GATEWAY}/answers/chain.py"
 UPLOAD = f"{GATEWAY}/documents/upload.py"
 ANSWERS = "tests/unit/gateway/test_answers.py"
 UPLOADS = "tests/unit/gateway/test_upload.py"
@@ -19,12 +23,12 @@ ANSWER_STREAM = (
     one(
         "deltas concatenated equal the completed text",
         ANSWERS,
-        ANSWER,
+        TRANSCRIPT,
         "self._text += text.encode()",
         "self._text += text.strip().encode()",
     ),
-    one("a delta names where it begins", ANSWERS, ANSWER, "start_byte=len(self._text))", "start_byte=0)"),
-    one("no delta is empty", ANSWERS, ANSWER, "        if not text:\n", "        if False:\n"),
+    one("a delta names where it begins", ANSWERS, TRANSCRIPT, "start_byte=len(self._text))", "start_byte=0)"),
+    one("no delta is empty", ANSWERS, TRANSCRIPT, "        if not text:\n", "        if False:\n"),
     Mutation(
         "passages precede the deltas and citations that name them",
         ANSWERS,
@@ -37,30 +41,30 @@ ANSWER_STREAM = (
             ),
         ),
     ),
-    one("a citation lies inside the text so far", ANSWERS, ANSWER, "start < end <= len(data)", "start < end <= len(data) + 1"),
-    one("a citation begins at a character", ANSWERS, ANSWER, "data[start] & 0xC0 != 0x80 and ", ""),
-    one("a citation names a retrieved passage", ANSWERS, ANSWER, "if not 0 <= index < len(", "if not index < len("),
-    one("a citation has a source", ANSWERS, ANSWER, " or not cited.sources:", ":"),
-    one("a citation counts in the document", ANSWERS, ANSWER, "start_byte=candidate.start_byte + start", "start_byte=start"),
-    one("all citations are in the completed event", ANSWERS, ANSWER, "        self.citations.append(citation)\n", ""),
+    one("a citation lies inside the text so far", ANSWERS, TRANSCRIPT, "start < end <= len(data)", "start < end <= len(data) + 1"),
+    one("a citation begins at a character", ANSWERS, TRANSCRIPT, "data[start] & 0xC0 != 0x80 and ", ""),
+    one("a citation names a retrieved passage", ANSWERS, TRANSCRIPT, "if not 0 <= index < len(", "if not index < len("),
+    one("a citation has a source", ANSWERS, TRANSCRIPT, " or not cited.sources:", ":"),
+    one("a citation counts in the document", ANSWERS, TRANSCRIPT, "start_byte=candidate.start_byte + start", "start_byte=start"),
+    one("all citations are in the completed event", ANSWERS, TRANSCRIPT, "        self.citations.append(citation)\n", ""),
     one(
         "an answer without a last word is an error, not completed",
         ANSWERS,
-        ANSWER,
-        '            raise _broken("no last word")\n',
-        "            return Done(reason=NO_ANSWER, sentences_scored=0, tokens_read=0)\n",
+        CHAIN,
+        '        raise DependencyUnavailable("generator: no last word", reason="GENERATOR_BROKEN")\n',
+        "        return Done(reason=NO_ANSWER)\n",
     ),
     one(
         "exactly one terminal outcome: nothing is sent after an error",
         ANSWERS,
-        ANSWER,
+        HEARTBEATS,
         "            except StopAsyncIteration:\n                return\n",
         "            except (StopAsyncIteration, DependencyUnavailable):\n                return\n",
     ),
     one(
         "no answer is said as such, and only without text",
         ANSWERS,
-        ANSWER,
+        TRANSCRIPT,
         "if (done.reason == NO_ANSWER) != (not self._text):",
         "if False:",
     ),
@@ -68,13 +72,19 @@ ANSWER_STREAM = (
     one(
         "a client that leaves stops the generator",
         ANSWERS,
-        ANSWER,
+        HEARTBEATS,
         "            pending.cancel()\n            await asyncio.wait([pending])\n        await events.aclose()\n",
         "            pending.cancel()\n",
     ),
-    one("events are numbered without gaps", ANSWERS, f"{GATEWAY}/answers/servicer.py", "seq += 1", "seq += 2"),
-    one("a silence is broken by heartbeats", ANSWERS, ANSWER, "timeout=period_s", "timeout=None"),
-    one("a skipped stage is named before the answer", ANSWERS, ANSWER, "            yield degradation\n", "            del degradation\n"),
+    one("events are numbered without gaps", ANSWERS, f"{GATEWAY}/answers/wire.py", "seq += 1", "seq += 2"),
+    one("a silence is broken by heartbeats", ANSWERS, HEARTBEATS, "timeout=period_s if begun else None", "timeout=None"),
+    one(
+        "a skipped stage is named before the answer",
+        ANSWERS,
+        ANSWER,
+        "        for degradation in found.degraded:\n",
+        "        for degradation in ():\n",
+    ),
 )  # fmt: skip
 
 IMPORT_RULES = (
@@ -285,5 +295,5 @@ KERNELS = (
 
 MUTATIONS = (
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING,
+    *PARSING, *ANSWERING,
 )  # fmt: skip

@@ -130,3 +130,53 @@ async def test_prompt_with_a_bad_template_is_refused(client: Client):
     request = prompts_pb2.CreatePromptRequest(parent=COLLECTION, prompt_id="bad", prompt=prompt)
     error = await refusal(call("CreatePrompt", request))
     assert (type(error), error.field) == (InvalidInput, "prompt.user")
+
+
+async def test_follow_up_in_a_conversation_is_answered_from_what_it_is_about(
+    client: Client, conversation: conversations_pb2.Conversation
+):
+    """The second question names nothing, and finds the first one's subject; both are turns."""
+    call = calls(client, conversations_pb2_grpc.ConversationServiceStub)
+    first = await client.answer("When is the yield expression used?", conversation=conversation.name)
+    second = await client.answer("And what does it return?", conversation=conversation.name)
+    assert list(first[0].started.rewritten_queries) == []
+    assert list(second[0].started.rewritten_queries) == ["yield expression used And what does it return?"]
+    assert second[1].retrieved.passages[0].document.endswith("/yield.md")
+    listed = await call("ListTurns", conversations_pb2.ListTurnsRequest(parent=conversation.name))
+    assert [turn.question for turn in listed.turns] == [
+        "When is the yield expression used?",
+        "And what does it return?",
+    ]
+    assert [turn.answer_id for turn in listed.turns] == [first[0].answer_id, second[0].answer_id]
+    assert listed.turns[0].answer == first[-1].completed.text
+    assert (
+        await call("GetConversation", conversations_pb2.GetConversationRequest(name=conversation.name))
+    ).turn_count == 2
+
+
+async def test_answer_in_another_tenants_conversation_is_refused(
+    other: Client, conversation: conversations_pb2.Conversation
+):
+    """As if there were none."""
+    await other.create("docs")
+    name = conversation.name.replace("tenants/first", "tenants/-")
+    assert isinstance(await refusal(other.answer("Why?", conversation=name)), NotFound)
+    await other.delete_collection(COLLECTION)
+
+
+async def test_collection_with_a_generator_that_is_not_there_warns_and_answers(client: Client):
+    """The chain of the collection; the request's own chain replaces it."""
+    await client.create("chained", generators=["none", "extractive"])
+    parent = "tenants/-/collections/chained"
+    await client.upload([("a.txt", "The gannet dives from 30 metres.")], parent)
+    assert list((await client.collection(parent)).generators) == ["none", "extractive"]
+    events = await client.answer("How deep does the gannet dive?", parent)
+    warnings = [event.warning.message for event in events if event.WhichOneof("event") == "warning"]
+    assert warnings == ["generator/none was skipped: NOT_FOUND"]
+    assert (events[-1].completed.generator, events[-1].completed.text) == (
+        "extractive",
+        "The gannet dives from 30 metres.",
+    )
+    error = await refusal(client.answer("Why?", parent, generation={"generators": ["none"]}))
+    assert (type(error), error.field) == (NotFound, "generation.generators")
+    await client.delete_collection(parent)

@@ -1,102 +1,51 @@
 """Every invariant of the answer stream, over generators that do whatever they like."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.gateway.fakes import candidate, collection_record
+from unit.gateway.answering import (
+    LENGTH,
+    SOURCE_BYTES,
+    STOP,
+    SUPPORTED,
+    UNSUPPORTED,
+    Behaviour,
+    FakeGenerator,
+    Search,
+    answerer,
+    check_invariants,
+    done,
+    events_of,
+    question,
+)
 
 from gannet.gateway.v1 import answer_pb2
 from gannet_gateway.answers import wire
-from gannet_gateway.answers.answer import Answerer
-from gannet_gateway.answers.events import (
-    Citation,
-    Completed,
-    Delta,
-    Event,
-    Heartbeat,
-    Retrieved,
-    Started,
-)
+from gannet_gateway.answers.events import Citation, Completed, Delta, Event, Heartbeat, Retrieved, Started
+from gannet_gateway.answers.pieces import NO_ANSWER
+from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
-from gannet_gateway.answers.transcript import NO_ANSWER
-from gannet_gateway.clients import Cited, Done, Said
+from gannet_gateway.clients import Cited, Said, Verdict
 from gannet_gateway.config import GatewayConfig
+from gannet_gateway.ledger.conversations import Bounds, Conversations
+from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.ledger import Ledger
-from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
-from gannet_gateway.vectors.retriever import Fusion
+from gannet_gateway.ledger.prompts import Prompts
+from gannet_gateway.search.query import Degradation, Result
 from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, GannetError, InvalidInput, Overloaded
-
-RECORD = collection_record()
-QUERY = Query(text="why?", top_k=5, mode=Mode.HYBRID, fusion=Fusion(k=60, dense_weight=1, sparse_weight=1), rerank=None)
-STOP, LENGTH = "FINISH_REASON_STOP", "FINISH_REASON_LENGTH"
-SOURCE = "Izvor čćž: 日本 😀."
-SOURCE_BYTES = len(SOURCE.encode())
-
-
-class Behaviour:
-    """A generator: what it sends, and how it ends."""
-
-    def __init__(self, pieces: Sequence[Any]) -> None:
-        self.pieces = pieces
-        self.closed = False
-
-    async def generate(self, *_arguments: Any, **_options: Any) -> AsyncGenerator[Any]:
-        """Send the pieces; an exception among them is raised, "silence" lets the loop turn."""
-        try:
-            for piece in self.pieces:
-                if isinstance(piece, Exception):
-                    raise piece
-                if piece == "silence":
-                    for _ in range(10):
-                        await asyncio.sleep(0)
-                else:
-                    yield piece
-        finally:
-            self.closed = True
-
-
-class Search:
-    """A search that finds `count` passages."""
-
-    def __init__(self, count: int = 2, degraded: tuple[Degradation, ...] = ()) -> None:
-        passages = tuple(
-            Passage(candidate=candidate(place, text=SOURCE, start_byte=100 * place), final=1.0)
-            for place in range(count)
-        )
-        timings = Timings(embed_us=1, search_us=1, rerank_us=0, total_us=2)
-        self.result = Result(mode=Mode.HYBRID, passages=passages, generation=1, degraded=degraded, timings=timings)
-
-    async def search(self, *_arguments: Any) -> Result:
-        """Always the same."""
-        return self.result
-
-
-def done(reason: str = STOP) -> Done:
-    """The last word."""
-    return Done(reason=reason, sentences_scored=3, tokens_read=9)
 
 
 async def answer(
-    behaviour: Behaviour, search: Any = None, *, heartbeat_s: float = 60.0, take: int | None = None
+    behaviour: Any, search: Any = None, *, heartbeat_s: float = 60.0, take: int | None = None
 ) -> tuple[list[Event], GannetError | None]:
-    """The events of one answer and the error it ended in; after `take` events the client leaves."""
-    events: list[Event] = []
-    stream = Answerer(search or Search(), behaviour, heartbeat_s=heartbeat_s).stream(RECORD, QUERY, sentences_max=3)
-    try:
-        async for event in stream:
-            events.append(event)
-            if len(events) == take:
-                break
-    except GannetError as error:
-        return events, error
-    finally:
-        await stream.aclose()
-    return events, None
+    """One answer by one generator that quotes; see `events_of`."""
+    made = answerer(FakeGenerator({"g": behaviour}), search, heartbeat_s=heartbeat_s)
+    return await events_of(made, take=take)
 
 
 ERRORS = st.sampled_from(
@@ -119,48 +68,66 @@ PIECES = st.lists(
 )
 
 
-def check_invariants(events: list[Event], error: GannetError | None, *, left: bool) -> None:
-    """What must hold for every answer; `left`: the client went away before its end."""
-    shown = [event for event in events if not isinstance(event, Heartbeat)]
-    if shown:
-        assert isinstance(shown[0], Started)
-    assert [type(event) for event in shown].count(Started) <= 1
-    retrieved = [event for event in events if isinstance(event, Retrieved)]
-    assert len(retrieved) <= 1
-    text, citations = b"", []
-    for event in events:
-        match event:
-            case Delta():
-                assert retrieved
-                assert events.index(retrieved[0]) < events.index(event)
-                assert event.text
-                assert event.start_byte == len(text)
-                text += event.text.encode()
-            case Citation():
-                assert 0 <= event.start_byte < event.end_byte <= len(text)
-                text[event.start_byte : event.end_byte].decode()
-                assert event.sources
-                for source in event.sources:
-                    cited = retrieved[0].passages[source.passage_index].candidate
-                    assert cited.start_byte <= source.start_byte < source.end_byte <= cited.end_byte
-                    quoted = cited.text.encode()[
-                        source.start_byte - cited.start_byte : source.end_byte - cited.start_byte
-                    ]
-                    quoted.decode()
-                citations.append(event)
-            case _:
-                pass
+FREE_TEXT = st.lists(
+    st.sampled_from(
+        [
+            "It dives. ",
+            "No",
+            " [1]",
+            "[",
+            "2",
+            "]",
+            "[1, 2]",
+            "[9]",
+            " ",
+            "`a[1]` ",
+            "NO_ANSWER",
+            "Čaj! ",
+            "日本。",
+            "\n",
+        ]
+    )
+    | st.text("a[1] .😀", max_size=6)
+    | ERRORS
+    | st.just("silence"),
+    max_size=12,
+).map(
+    lambda pieces: [
+        piece if isinstance(piece, Exception) or piece == "silence" else Said(text=piece) for piece in pieces
+    ]
+)
+CHAINS = st.lists(
+    st.builds(Behaviour, PIECES)
+    | st.builds(
+        lambda pieces, last: Behaviour([*pieces, *last], free_text=True),
+        FREE_TEXT,
+        st.sampled_from([[done()], [done(LENGTH)], []]),
+    ),
+    min_size=1,
+    max_size=3,
+)
+VERDICTS = st.sampled_from([SUPPORTED, UNSUPPORTED, DependencyUnavailable("gone")]) | st.builds(
+    lambda spans: Verdict(score=0.7, supported=True, spans=tuple((*span, 0.7) for span in spans)),
+    st.lists(SPANS, max_size=2),
+)
+
+
+@given(CHAINS, VERDICTS, st.none() | st.integers(1, 8))
+def test_stream_over_any_chain_keeps_every_invariant(chain: list[Behaviour], verdict: Any, take: int | None):
+    """Quoting and free generators, faults at any point, marks in pieces, any verdict, a client that leaves: what is opened is closed."""
+    names = [f"g{place}" for place in range(len(chain))]
+    generator = FakeGenerator(dict(zip(names, chain, strict=True)), verdict)
+    asked = question(generators=tuple(names))
+    events, error = asyncio.run(events_of(answerer(generator), asked, take=take))
+    check_invariants(events, error, left=len(events) == take)
+    assert [one.opened for one in chain] == [one.closed for one in chain]
+    # Whoever spoke is the last who was asked.
+    spoken = any(isinstance(event, Delta | Citation) for event in events)
+    assert not spoken or sum(one.opened for one in chain) >= 1
     completed = [event for event in events if isinstance(event, Completed)]
-    if left:
-        assert error is None
-        return
-    # Exactly one terminal outcome: Completed as the last event, or an error.
-    assert (len(completed) == 1) != (error is not None)
-    if completed:
-        assert events[-1] is completed[0]
-        assert completed[0].text.encode() == text
-        assert list(completed[0].citations) == citations
-        assert (completed[0].reason == NO_ANSWER) == (not text)
+    if completed and isinstance(verdict, Verdict):
+        covered = {(one.start_byte, one.end_byte) for one in completed[0].citations}
+        assert covered.isdisjoint(completed[0].unsupported)
 
 
 @given(PIECES)
@@ -169,7 +136,7 @@ def test_stream_over_any_generator_keeps_every_invariant(pieces: list[Any]):
     behaviour = Behaviour(pieces)
     events, error = asyncio.run(answer(behaviour))
     check_invariants(events, error, left=False)
-    assert behaviour.closed
+    assert behaviour.opened == behaviour.closed
 
 
 @given(PIECES, st.integers(1, 8))
@@ -178,14 +145,14 @@ def test_stream_left_at_any_event_closes_the_generator(pieces: list[Any], take: 
     behaviour = Behaviour(pieces)
     events, error = asyncio.run(answer(behaviour, take=take))
     check_invariants(events, error, left=len(events) == take)
-    assert behaviour.closed or not any(isinstance(event, Delta | Citation) for event in events)
+    assert behaviour.opened == behaviour.closed
 
 
 @given(PIECES)
 def test_stream_with_heartbeats_keeps_every_invariant(pieces: list[Any]):
     """Heartbeats between any two events change nothing else."""
     plain, plain_error = asyncio.run(answer(Behaviour(pieces)))
-    beating, error = asyncio.run(answer(Behaviour(pieces), heartbeat_s=0.0))
+    beating, error = asyncio.run(answer(Behaviour(pieces), heartbeat_s=1e-9))
     check_invariants(beating, error, left=False)
     without = [event for event in beating if not isinstance(event, Heartbeat)]
     assert [_timeless(event) for event in without] == [_timeless(event) for event in plain]
@@ -214,7 +181,7 @@ async def test_stream_without_passages_asks_no_generator():
     assert error is None
     assert [type(event) for event in events] == [Started, Retrieved, Completed]
     assert (events[-1].text, events[-1].reason) == ("", NO_ANSWER)
-    assert not behaviour.closed
+    assert behaviour.opened == 0
 
 
 async def test_stream_of_a_degraded_search_warns():
@@ -263,15 +230,15 @@ async def test_stream_of_a_silent_generator_beats():
     """As long as nothing happens, and at once again when the client goes on reading; leaving ends the wait."""
     closed = asyncio.Event()
 
-    class Silent:
-        async def generate(self, *_arguments: Any, **_options: Any) -> AsyncGenerator[Any]:
+    class Silent(Behaviour):
+        async def generate(self) -> AsyncGenerator[Any]:
             try:
                 yield Said(text="a")
                 await asyncio.Event().wait()
             finally:
                 closed.set()
 
-    stream = Answerer(Search(), Silent(), heartbeat_s=0.0).stream(RECORD, QUERY, sentences_max=3)
+    stream = answerer(FakeGenerator({"g": Silent([])}), heartbeat_s=1e-9).stream(question())
     seen: list[Event] = []
     while sum(isinstance(event, Heartbeat) for event in seen) < 50:
         seen.append(await anext(stream))
@@ -284,8 +251,8 @@ async def test_stream_cancelled_in_the_middle_closes_the_generator():
     """A task that is cancelled while it waits for the generator cancels the generator."""
     entered, closed = asyncio.Event(), asyncio.Event()
 
-    class Hanging:
-        async def generate(self, *_arguments: Any, **_options: Any) -> AsyncGenerator[Any]:
+    class Hanging(Behaviour):
+        async def generate(self) -> AsyncGenerator[Any]:
             try:
                 entered.set()
                 await asyncio.Event().wait()
@@ -293,7 +260,7 @@ async def test_stream_cancelled_in_the_middle_closes_the_generator():
             finally:
                 closed.set()
 
-    reading = asyncio.create_task(answer(Hanging()))
+    reading = asyncio.create_task(answer(Hanging([])))
     await entered.wait()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -324,12 +291,20 @@ def test_sentences_max_over_the_limit_is_refused(value: int):
         wire.check_sentences_max(value)
 
 
-async def test_answer_rpcs_number_their_events_and_agree(ledger: Ledger):
-    """`seq` counts from 0 without gaps under one id; the unary answer holds what the stream said."""
+@pytest.fixture
+def servicer(ledger: Ledger, database: Database) -> AnswerServicer:
+    """The real servicer over a fake search and a fake generator."""
     pieces = [Said(text="č"), Cited(start_byte=0, end_byte=2, sources=((1, 6, 8),), score=2.5), done()]
-    keeping = Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20)
-    answerer = Answerer(Search(), Behaviour(pieces), heartbeat_s=60)
-    servicer = AnswerServicer(ledger, answerer, ResumableAnswers(keeping, None), GatewayConfig())
+    config = GatewayConfig()
+    conversations = Conversations(database, Bounds.of(config))
+    questions = Questions(ledger, conversations, Prompts(database, versions_max=9), config)
+    resumable = ResumableAnswers(Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20), None)
+    made = answerer(FakeGenerator({"g": Behaviour(pieces)}), conversations=conversations)
+    return AnswerServicer(questions, made, resumable, config)
+
+
+async def test_answer_rpcs_number_their_events_and_agree(servicer: AnswerServicer):
+    """`seq` counts from 0 without gaps under one id; the unary answer holds what the stream said."""
     request = answer_pb2.AnswerRequest(parent="tenants/-/collections/docs", query="why?")
     events = [event async for event in servicer.StreamAnswer(request, None)]
     assert [event.seq for event in events] == [0, 1, 2, 3, 4]
@@ -338,3 +313,32 @@ async def test_answer_rpcs_number_their_events_and_agree(ledger: Ledger):
     assert whole.completed.text == "č"
     assert list(whole.passages) == list(events[1].retrieved.passages)
     assert list(whole.completed.citations) == [events[3].citation]
+    assert [model.role for model in whole.started.models] == ["embedder", "generator/g"]
+
+
+@pytest.mark.parametrize(
+    "fields, field",
+    [
+        ({"generation": {"generators": ["a b"]}}, "generation.generators"),
+        ({"generation": {"generators": ["a"] * 5}}, "generation.generators"),
+        ({"generation": {"temperature": 2.5}}, "generation.temperature"),
+        ({"generation": {"temperature": float("nan")}}, "generation.temperature"),
+        ({"generation": {"top_p": 0.0}}, "generation.top_p"),
+        ({"generation": {"max_tokens": 40_000}}, "generation.max_tokens"),
+        ({"generation": {"stop": [""]}}, "generation.stop"),
+        ({"generation": {"stop": ["x"] * 17}}, "generation.stop"),
+        ({"generation": {"language": "English"}}, "generation.language"),
+        ({"prompt": "None"}, "prompt"),
+        ({"prompt": "a@0"}, "prompt"),
+        ({"prompt": "a@1"}, "prompt"),
+        ({"conversation": "x"}, "conversation"),
+        ({"conversation": f"tenants/-/collections/else/conversations/{'a' * 32}"}, "conversation"),
+        ({"conversation": f"tenants/-/collections/docs/conversations/{'a' * 32}"}, "name"),
+    ],
+)
+async def test_answer_options_out_of_their_limits_are_refused(fields: Any, field: str, servicer: AnswerServicer):
+    """The field is named, and nothing is generated."""
+    request = answer_pb2.AnswerRequest(parent="tenants/-/collections/docs", query="why?", **fields)
+    with pytest.raises(GannetError) as caught:
+        await servicer.Answer(request, None)
+    assert caught.value.field == field

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -25,6 +25,13 @@ RERANKER = "gannet.reranker.v1.Reranker"
 GENERATOR = "gannet.generator.v1.Generator"
 
 MODEL_DIGEST_TTL_S = 10.0
+INFO_TIMEOUT_S = 1.0
+
+_ROLES = {
+    "system": generator_pb2.ROLE_SYSTEM,
+    "user": generator_pb2.ROLE_USER,
+    "assistant": generator_pb2.ROLE_ASSISTANT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +82,78 @@ class Cited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The generator's last word; `reason` is the name of a FinishReason."""
+    """The generator's last word; `reason` is the name of a FinishReason. Tokens are 0 where the generator does not count them."""
 
     reason: str
-    sentences_scored: int
-    tokens_read: int
+    sentences_scored: int = 0
+    tokens_read: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_us: int = 0
+    generator: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message to a model; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are chosen, and when to stop; None leaves it to the generator."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a generator is asked; one that quotes reads `sources` ((title, text), best first), one that writes freely `messages`."""
+
+    generator: str
+    question: str
+    sources: Sequence[tuple[str, str]]
+    sentences_max: int = 0
+    messages: Sequence[Message] = ()
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorModel:
+    """One of the generators in service; `context_tokens_max` and `tokens_max` are 0 where nobody knows."""
+
+    name: str
+    free_text: bool
+    model: str
+    digest: str
+    context_tokens_max: int
+    tokens_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generators:
+    """The generators in service by name, the first one under "" too, and how claims are verified."""
+
+    by_name: Mapping[str, GeneratorModel]
+    claims_max: int
+    verify_threshold: float
+    verify_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """How likely it is, 0 to 1, that the sources support a claim, and the spans (source, start, end, score) that do so best."""
+
+    score: float
+    supported: bool
+    spans: tuple[tuple[int, int, int, float], ...]
 
 
 class Embedder:
@@ -194,16 +268,20 @@ class Generator:
         self.channel: grpc.aio.Channel = open_channel(target)
         self._stub = generator_pb2_grpc.GeneratorStub(self.channel)
         self._timeout_s = timeout_s
+        self._known: tuple[Generators, float] | None = None
 
-    async def generate(
-        self, question: str, sources: Sequence[tuple[str, str]], *, sentences_max: int
-    ) -> AsyncGenerator[Said | Cited | Done]:
-        """Stream an answer from `sources`, (title, text) each, best first. Closing the iterator stops the generator."""
-        request = generator_pb2.GenerateRequest(
-            question=question,
-            sources=[generator_pb2.Source(title=title, text=text) for title, text in sources],
-            sentences_max=sentences_max,
-        )
+    async def generators(self) -> Generators:
+        """What is in service, as it was at most MODEL_DIGEST_TTL_S ago; raises GannetError if there is no telling."""
+        now = time.monotonic()
+        if self._known is None or now >= self._known[1] + MODEL_DIGEST_TTL_S:
+            request = generator_pb2.InfoRequest()
+            info = await clients.unary(self._stub.Info, request, name="generator.Info", timeout_s=INFO_TIMEOUT_S)
+            self._known = _generators(info), now
+        return self._known[0]
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Said | Cited | Done]:
+        """Stream an answer. Closing the iterator stops the generator."""
+        request = _generate_request(generation)
         responses = clients.stream(self._stub.Generate, request, name="generator.Generate", timeout_s=self._timeout_s)
         async with aclosing(responses):
             async for response in responses:
@@ -216,6 +294,27 @@ class Generator:
                         yield _done(response.finished)
                     case _:
                         raise DependencyUnavailable("generator: an event of an unknown kind")
+
+    async def count_tokens(self, generator: str, texts: Sequence[str]) -> list[int]:
+        """How many tokens of a generator's context each text takes."""
+        request = generator_pb2.CountTokensRequest(generator=generator, texts=texts)
+        reply = await clients.unary(
+            self._stub.CountTokens, request, name="generator.CountTokens", timeout_s=INFO_TIMEOUT_S
+        )
+        if len(reply.text_tokens) != len(texts):
+            raise DependencyUnavailable(f"generator: {len(reply.text_tokens)} counts for {len(texts)} texts")
+        return list(reply.text_tokens)
+
+    async def verify(
+        self, claims: Sequence[str], sources: Sequence[tuple[str, str]], *, timeout_s: float
+    ) -> tuple[list[Verdict], int]:
+        """A verdict a claim, and the tokens that it took; `sources` are (title, text)."""
+        request = generator_pb2.VerifyRequest(claims=claims, sources=_sources(sources))
+        timeout_s = min(timeout_s, self._timeout_s)
+        reply = await clients.unary(self._stub.Verify, request, name="generator.Verify", timeout_s=timeout_s)
+        if len(reply.verdicts) != len(claims):
+            raise DependencyUnavailable(f"generator: {len(reply.verdicts)} verdicts for {len(claims)} claims")
+        return [_verdict(verdict) for verdict in reply.verdicts], reply.tokens_read
 
 
 async def close(*channels: grpc.aio.Channel) -> None:
@@ -240,5 +339,60 @@ def _cited(citation: generator_pb2.Citation) -> Cited:
 def _done(finished: generator_pb2.Finished) -> Done:
     if finished.reason not in generator_pb2.FinishReason.values():
         raise DependencyUnavailable(f"generator: finish reason {finished.reason} is not known")
-    reason = generator_pb2.FinishReason.Name(finished.reason)
-    return Done(reason=reason, sentences_scored=finished.sentences_scored, tokens_read=finished.tokens_read)
+    return Done(
+        reason=generator_pb2.FinishReason.Name(finished.reason),
+        sentences_scored=finished.sentences_scored,
+        tokens_read=finished.tokens_read,
+        prompt_tokens=finished.usage.prompt_tokens,
+        completion_tokens=finished.usage.completion_tokens,
+        queue_us=finished.timings.queue_us,
+        generator=finished.generator,
+        model=finished.model,
+    )
+
+
+def _generate_request(generation: Generation) -> generator_pb2.GenerateRequest:
+    sampling = generation.sampling
+    return generator_pb2.GenerateRequest(
+        question=generation.question,
+        sources=_sources(generation.sources),
+        sentences_max=generation.sentences_max,
+        generator=generation.generator,
+        messages=[generator_pb2.Message(role=_ROLES[one.role], content=one.content) for one in generation.messages],
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        stop=sampling.stop,
+    )
+
+
+def _sources(sources: Sequence[tuple[str, str]]) -> list[generator_pb2.Source]:
+    return [generator_pb2.Source(title=title, text=text) for title, text in sources]
+
+
+def _generators(info: generator_pb2.InfoResponse) -> Generators:
+    models = [
+        GeneratorModel(
+            name=one.name,
+            free_text=one.free_text,
+            model=one.model,
+            digest=one.model_digest,
+            context_tokens_max=one.context_tokens_max,
+            tokens_max=one.tokens_max,
+        )
+        for one in info.generators
+    ]
+    if not models:
+        raise DependencyUnavailable("generator: it names no generator")
+    return Generators(
+        by_name={model.name: model for model in models} | {"": models[0]},
+        claims_max=max(1, info.claims_max),
+        verify_threshold=info.verify_threshold,
+        verify_digest=info.verify_model_digest,
+    )
+
+
+def _verdict(verdict: generator_pb2.Verdict) -> Verdict:
+    spans = tuple((one.span.source_index, one.span.start_byte, one.span.end_byte, one.score) for one in verdict.spans)
+    return Verdict(score=verdict.score, supported=verdict.supported, spans=spans)

@@ -169,6 +169,31 @@ class GatewayConfig(ServiceConfig):
         2.0, gt=0, le=60, description="Longest silence in an answer stream before a heartbeat, seconds."
     )
 
+    generators: tuple[str, ...] = Field(
+        (),
+        max_length=4,
+        description="Generators that answer where neither the request nor its collection names any, a JSON list, tried in this order while "
+        "nothing has been said. Empty means the generator server's first.",
+    )
+    generator_failures_max: int = Field(
+        3, ge=1, le=1000, description="Failures in a row after which a generator is left out for a while."
+    )
+    generator_pause_s: float = Field(10.0, gt=0, le=600, description="How long it is left out then, seconds.")
+    prompt_tokens_max: int = Field(
+        6000,
+        ge=500,
+        le=1_000_000,
+        description="Most tokens of a prompt, where the generator does not take less; passages that do not fit are left out.",
+    )
+    rewrite_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=60,
+        description="Most time for a model to make a question of a conversation stand alone, seconds; then a rule does it.",
+    )
+    verify_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Most time for verifying an answer's sentences, seconds; then it goes without."
+    )
     resume_grace_s: float = Field(
         20.0,
         ge=0,

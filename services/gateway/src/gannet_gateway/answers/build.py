@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.answers.shared_log import SharedLog
@@ -47,10 +48,11 @@ def answering(
     """The servicers, over what the gateway has opened."""
     conversations = Conversations(database, Bounds.of(config))
     prompts = Prompts(database, versions_max=config.prompt_versions_max)
-    answerer = Answerer(searcher, generator, heartbeat_s=config.heartbeat_s)
+    answerer = Answerer(searcher, generator, conversations, config)
+    questions = Questions(reader, conversations, prompts, config)
     resumable = ResumableAnswers(_keeping(config), _shared_log(config, caches))
     servicers = (
-        AnswerServicer(reader, answerer, resumable, config),
+        AnswerServicer(questions, answerer, resumable, config),
         ConversationServicer(ledger, conversations),
         FeedbackServicer(ledger, FeedbackBook(database, entries_max=config.feedback_max)),
         PromptServicer(ledger, prompts),

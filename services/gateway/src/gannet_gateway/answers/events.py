@@ -6,10 +6,21 @@ from gannet_gateway.search.query import Degradation, Mode, Passage, Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that may take part; `role` is "embedder" or "generator/{name}"."""
+
+    role: str
+    model: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The answer has begun, from this generation."""
+    """The answer has begun, from this generation; searched for is what `rewritten_queries` say, if anything."""
 
     generation: int
+    rewritten_queries: tuple[str, ...] = ()
+    models: tuple[Model, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +65,10 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The whole answer; `reason` is the name of a FinishReason. `first_delta_us` is 0 if nothing was said."""
+    """The whole answer; `reason` is the name of a FinishReason. `first_delta_us` is 0 if nothing was said.
+
+    `unsupported` are byte spans of sentences that no passage supports.
+    """
 
     text: str
     citations: tuple[Citation, ...]
@@ -65,6 +79,13 @@ class Completed:
     search_timings: Timings
     first_delta_us: int
     total_us: int
+    unsupported: tuple[tuple[int, int], ...] = ()
+    generator: str = ""
+    model: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    queue_us: int = 0
+    verify_us: int = 0
 
 
 Event = Started | Retrieved | Delta | Citation | Heartbeat | Degradation | Completed

@@ -1,11 +1,12 @@
 """What was said and cited so far."""
 
-from gannet_gateway.answers.events import Citation, Delta, Source
-from gannet_gateway.clients import Cited, Done
-from gannet_gateway.search.query import Passage
-from gannet_service.errors import DependencyUnavailable
+import time
 
-NO_ANSWER = "FINISH_REASON_NO_ANSWER"
+from gannet_gateway.answers.events import Citation, Delta, Source
+from gannet_gateway.answers.pieces import NO_ANSWER, Skipped
+from gannet_gateway.clients import Cited, Done, Said
+from gannet_gateway.search.query import Degradation, Passage
+from gannet_service.errors import DependencyUnavailable
 
 
 class Transcript:
@@ -15,16 +16,28 @@ class Transcript:
         self._passages = passages
         self._text = bytearray()
         self.citations: list[Citation] = []
+        self.first_said_at = 0.0
 
     @property
     def text(self) -> str:
         """Everything said."""
         return self._text.decode()
 
+    def take(self, piece: Said | Cited | Skipped) -> Delta | Citation | Degradation:
+        """The event that a generator's piece becomes; raises DependencyUnavailable for one that cannot be."""
+        match piece:
+            case Said(text=text):
+                return self.say(text)
+            case Cited():
+                return self.cite(piece)
+            case Skipped(generator=name, reason=reason):
+                return Degradation(stage=f"generator/{name}", reason=reason)
+
     def say(self, text: str) -> Delta:
         """Append a piece; raises DependencyUnavailable for an empty one."""
         if not text:
             raise _broken("an empty delta")
+        self.first_said_at = self.first_said_at or time.perf_counter()
         delta = Delta(text=text, start_byte=len(self._text))
         self._text += text.encode()
         return delta
@@ -38,10 +51,8 @@ class Transcript:
         self.citations.append(citation)
         return citation
 
-    def finish(self, done: Done | None) -> Done:
-        """The generator's last word; raises DependencyUnavailable if it is missing or contradicts what was said."""
-        if done is None:
-            raise _broken("no last word")
+    def finish(self, done: Done) -> Done:
+        """The generator's last word; raises DependencyUnavailable if it contradicts what was said."""
         if (done.reason == NO_ANSWER) != (not self._text):
             raise _broken(f"{done.reason} after {len(self._text)} bytes")
         return done

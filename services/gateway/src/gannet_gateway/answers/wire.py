@@ -1,13 +1,17 @@
 """Answers between protobuf and the gateway's own types."""
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gannet.gateway.v1 import answer_pb2
 from gannet_gateway.answers.events import Citation, Completed, Delta, Event, Heartbeat, Retrieved, Started
+from gannet_gateway.answers.questions import Asked
+from gannet_gateway.clients import Sampling
+from gannet_gateway.config import GatewayConfig
+from gannet_gateway.names import parse_collection, parse_conversation, prompt_reference
 from gannet_gateway.search import wire as search_wire
 from gannet_gateway.search.query import Degradation
 from gannet_service.errors import DOMAIN, GannetError, InvalidInput, from_status, to_status
@@ -15,7 +19,32 @@ from gannet_service.errors import DOMAIN, GannetError, InvalidInput, from_status
 SENTENCES_MAX = 50
 TOP_K_MAX = 50
 
+GENERATORS_MAX = 4
+TEMPERATURE_MAX = 2.0
+TOKENS_MAX = 32_768
+STOP_MAX = 16
+STOP_BYTES_MAX = 256
+
+_GENERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LANGUAGE = re.compile(r"[a-z]{2}(?:-[A-Za-z]{2,8})?")
 _ANSWER_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def to_asked(request: answer_pb2.AnswerRequest, config: GatewayConfig) -> Asked:
+    """A request, every field checked against its limits."""
+    return Asked(
+        parent=parse_collection(request.parent, "parent"),
+        text=search_wire.check_query(request.query, config.query_bytes_max),
+        options=search_wire.to_options(
+            request.search, prefix="search", top_k_max=TOP_K_MAX, filter_bytes_max=config.filter_bytes_max
+        ),
+        sentences_max=check_sentences_max(request.sentences_max),
+        generators=to_generators(request.generation.generators, "generation.generators"),
+        sampling=to_sampling(request.generation),
+        language=check_language(request.generation.language),
+        prompt=prompt_reference(request.prompt, "prompt") if request.prompt else ("", None),
+        conversation=parse_conversation(request.conversation, "conversation") if request.conversation else None,
+    )
 
 
 def check_sentences_max(value: int) -> int:
@@ -40,6 +69,47 @@ def pack_error(error: GannetError) -> bytes:
 def unpack_error(data: bytes) -> GannetError | None:
     """What `pack_error` was given; None for no bytes."""
     return from_status(status_pb2.Status.FromString(data)) if data else None
+
+
+def to_generators(names: Sequence[str], field: str) -> tuple[str, ...]:
+    """Names of generators, checked."""
+    if len(names) > GENERATORS_MAX:
+        raise InvalidInput(f"{field}: {len(names)} names; the limit is {GENERATORS_MAX}", field=field)
+    for name in names:
+        if not _GENERATOR.fullmatch(name):
+            raise InvalidInput(f"{field}: {name[:100]!r} is not the name of a generator", field=field)
+    return tuple(dict.fromkeys(names))
+
+
+def to_sampling(options: answer_pb2.GenerationOptions) -> Sampling:
+    """How tokens are chosen, checked."""
+    temperature = options.temperature if options.HasField("temperature") else None
+    top_p = options.top_p if options.HasField("top_p") else None
+    if temperature is not None and not 0 <= temperature <= TEMPERATURE_MAX:  # NaN is not
+        problem = f"generation.temperature: {temperature}; the limits are 0 to {TEMPERATURE_MAX:g}"
+        raise InvalidInput(problem, field="generation.temperature")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InvalidInput(f"generation.top_p: {top_p}; it must be above 0, to 1", field="generation.top_p")
+    if options.max_tokens > TOKENS_MAX:
+        problem = f"generation.max_tokens: {options.max_tokens}; the limit is {TOKENS_MAX}"
+        raise InvalidInput(problem, field="generation.max_tokens")
+    if len(options.stop) > STOP_MAX or not all(1 <= len(stop.encode()) <= STOP_BYTES_MAX for stop in options.stop):
+        problem = f"generation.stop: at most {STOP_MAX} strings of 1 to {STOP_BYTES_MAX} bytes"
+        raise InvalidInput(problem, field="generation.stop")
+    return Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=options.max_tokens,
+        stop=tuple(options.stop),
+        seed=options.seed if options.HasField("seed") else None,
+    )
+
+
+def check_language(code: str) -> str:
+    """The code of a language, or nothing."""
+    if code and not _LANGUAGE.fullmatch(code):
+        raise InvalidInput(f"generation.language: {code[:20]!r} is not an ISO 639-1 code", field="generation.language")
+    return code
 
 
 async def numbered(events: AsyncGenerator[Event], answer_id: str) -> AsyncGenerator[answer_pb2.AnswerEvent]:
@@ -69,8 +139,8 @@ def from_event(event: Event, *, seq: int, answer_id: str) -> answer_pb2.AnswerEv
     """One event of the stream."""
     message = answer_pb2.AnswerEvent(seq=seq, answer_id=answer_id)
     match event:
-        case Started(generation=generation):
-            message.started.generation = generation
+        case Started():
+            message.started.CopyFrom(_from_started(event))
         case Retrieved(passages=passages, mode=mode):
             message.retrieved.SetInParent()
             message.retrieved.passages.extend(search_wire.from_passage(passage, mode) for passage in passages)
@@ -86,6 +156,16 @@ def from_event(event: Event, *, seq: int, answer_id: str) -> answer_pb2.AnswerEv
         case Completed():
             message.completed.CopyFrom(_from_completed(event))
     return message
+
+
+def _from_started(started: Started) -> answer_pb2.Started:
+    return answer_pb2.Started(
+        generation=started.generation,
+        rewritten_queries=started.rewritten_queries,
+        models=[
+            answer_pb2.AnswerModel(role=model.role, model=model.model, digest=model.digest) for model in started.models
+        ],
+    )
 
 
 def _from_citation(citation: Citation) -> answer_pb2.Citation:
@@ -122,10 +202,17 @@ def _from_completed(completed: Completed) -> answer_pb2.Completed:
             passages=completed.passages,
             sentences_scored=completed.sentences_scored,
             tokens_read=completed.tokens_read,
+            prompt_tokens=completed.prompt_tokens,
+            completion_tokens=completed.completion_tokens,
         ),
         timings=answer_pb2.AnswerTimings(
             search=search_wire.from_timings(completed.search_timings),
             first_delta_us=completed.first_delta_us,
             total_us=completed.total_us,
+            queue_us=completed.queue_us,
+            verify_us=completed.verify_us,
         ),
+        generator=completed.generator,
+        model=completed.model,
+        unsupported=[answer_pb2.TextSpan(start_byte=start, end_byte=end) for start, end in completed.unsupported],
     )

@@ -5,6 +5,7 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from gannet.gateway.v1 import collections_pb2, collections_pb2_grpc
+from gannet_gateway.answers.wire import to_generators
 from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.ingest import Ingester
@@ -59,6 +60,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             embedding_model_digest=model.digest,
             dim=model.dim,
             generation=FIRST_GENERATION,
+            generators=to_generators(wanted.generators, "collection.generators"),
             created_at_s=0.0,
         )
         return _to_wire(await self._ledger.create_collection(collection))
@@ -115,4 +117,5 @@ def _to_wire(collection: Collection) -> collections_pb2.Collection:
         generation=collection.generation,
         create_time=to_timestamp(collection.created_at_s),
         floor_generation=collection.gen_floor,
+        generators=collection.generators,
     )

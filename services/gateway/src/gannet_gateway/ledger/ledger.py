@@ -195,8 +195,9 @@ def is_collection(name: CollectionName) -> tuple[ColumnElement[bool], ...]:
 
 
 def _to_collection(row: RowMapping) -> Collection:
-    fields = {key: row[key] for key in Collection.__dataclass_fields__ if key != "name"}
-    return Collection(name=CollectionName(row["tenant"], row["id"]), **fields)
+    fields = {key: row[key] for key in Collection.__dataclass_fields__ if key not in ("name", "generators")}
+    name = CollectionName(row["tenant"], row["id"])
+    return Collection(name=name, generators=tuple(row["generators"]), **fields)
 
 
 def to_document(row: RowMapping) -> Document:

@@ -33,6 +33,7 @@ class Collection:
     generation: int
     gen_floor: int = FIRST_GENERATION
     cache_epoch: int = 0
+    generators: tuple[str, ...] = ()
     created_at_s: float
     document_count: int = 0
 

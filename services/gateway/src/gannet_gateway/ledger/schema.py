@@ -85,6 +85,7 @@ collections = Table(
     Column("floor_raised_at_s", Float, nullable=False),
     Column("cache_epoch", GENERATION, nullable=False),  # part of every cache key; an erasure raises it
     Column("created_at_s", Float, nullable=False),
+    Column("generators", JSON, nullable=False, server_default=text("'[]'")),  # names; none leaves it to the server
     # Set first when a collection is deleted, so that a crash is finished later.
     Column("deleting", Boolean, nullable=False),
     PrimaryKeyConstraint("tenant", "id"),

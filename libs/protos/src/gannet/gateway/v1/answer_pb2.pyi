@@ -31,9 +31,13 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     """FINISH_REASON_STOP: the answer is complete."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """FINISH_REASON_LENGTH: sentences_max ended it."""
+    """FINISH_REASON_LENGTH: sentences_max or max_tokens ended it."""
     FINISH_REASON_NO_ANSWER: _FinishReason.ValueType  # 3
     """FINISH_REASON_NO_ANSWER: the documents do not answer the question; text is empty."""
+    FINISH_REASON_STOP_STRING: _FinishReason.ValueType  # 4
+    """FINISH_REASON_STOP_STRING: one of GenerationOptions.stop came."""
+    FINISH_REASON_CONTENT_FILTER: _FinishReason.ValueType  # 5
+    """FINISH_REASON_CONTENT_FILTER: the generator's upstream withheld the rest."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """FinishReason says why an answer ended."""
@@ -42,9 +46,13 @@ FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 """FINISH_REASON_STOP: the answer is complete."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""FINISH_REASON_LENGTH: sentences_max ended it."""
+"""FINISH_REASON_LENGTH: sentences_max or max_tokens ended it."""
 FINISH_REASON_NO_ANSWER: FinishReason.ValueType  # 3
 """FINISH_REASON_NO_ANSWER: the documents do not answer the question; text is empty."""
+FINISH_REASON_STOP_STRING: FinishReason.ValueType  # 4
+"""FINISH_REASON_STOP_STRING: one of GenerationOptions.stop came."""
+FINISH_REASON_CONTENT_FILTER: FinishReason.ValueType  # 5
+"""FINISH_REASON_CONTENT_FILTER: the generator's upstream withheld the rest."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
@@ -55,6 +63,9 @@ class AnswerRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     SENTENCES_MAX_FIELD_NUMBER: _builtins.int
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     RESUMABLE_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
@@ -62,6 +73,14 @@ class AnswerRequest(_message.Message):
     """query is the question: 1 to 8,192 bytes of UTF-8, not only white space."""
     sentences_max: _builtins.int
     """sentences_max bounds the answer, 1 to 50 sentences; 0 means the generator's default."""
+    conversation: _builtins.str
+    """conversation is the resource name of a conversation of the same collection and user: the question may refer to its turns, and question
+    and answer become its next one. NOT_FOUND if there is none; RESOURCE_EXHAUSTED, reason CONVERSATION_FULL. Empty means none.
+    """
+    prompt: _builtins.str
+    """prompt is the id of a prompt of the collection, or "{id}@{version}"; NOT_FOUND if there is none. Empty means the collection's prompt
+    "default" if it has one, else the server's. Only generators that write freely read it.
+    """
     resumable: _builtins.bool
     """resumable keeps the stream's events for a while, so that ResumeAnswer can go on with them. The answer is then made to its end even if
     the client is gone, for as long as the server waits for it to come back. RESOURCE_EXHAUSTED: too many such answers are in work.
@@ -70,6 +89,10 @@ class AnswerRequest(_message.Message):
     def search(self) -> _search_pb2.SearchOptions:
         """search tunes the retrieval of the passages; top_k may be 1 to 50 here. Neighbours are returned, and not read by the generator."""
 
+    @_builtins.property
+    def generation(self) -> Global___GenerationOptions:
+        """generation tunes how the answer is written."""
+
     def __init__(
         self,
         *,
@@ -77,15 +100,81 @@ class AnswerRequest(_message.Message):
         query: _builtins.str = ...,
         search: _search_pb2.SearchOptions | None = ...,
         sentences_max: _builtins.int = ...,
+        conversation: _builtins.str = ...,
+        generation: Global___GenerationOptions | None = ...,
+        prompt: _builtins.str = ...,
         resumable: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "search", b"search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "query", b"query", "resumable", b"resumable", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "generation", b"generation", "parent", b"parent", "prompt", b"prompt", "query", b"query", "resumable", b"resumable", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswerRequest: _TypeAlias = AnswerRequest  # noqa: Y015
+
+@_typing.final
+class GenerationOptions(_message.Message):
+    """GenerationOptions are read by generators that write freely; one that quotes reads generators alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATORS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    temperature: _builtins.float
+    """temperature divides the logits, 0 to 2; 0 always takes the most likely token; absent means the generator's default."""
+    top_p: _builtins.float
+    """top_p keeps the most likely tokens whose chances sum to this, above 0 to 1; absent means the generator's default."""
+    max_tokens: _builtins.int
+    """max_tokens bounds the answer, at most 32,768; more than the generator can is taken for what it can; 0 means its default."""
+    seed: _builtins.int
+    """seed makes the choice of tokens repeatable; absent lets the generator choose one."""
+    language: _builtins.str
+    """language is the code of the language to answer in, ISO 639-1; empty means the question's."""
+    @_builtins.property
+    def generators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """generators are the names of at most 4 generators, tried in this order while nothing has been said; empty means the collection's, or
+        the server's. An unknown name is passed over with a warning, or NOT_FOUND if it is the last one.
+        """
+
+    @_builtins.property
+    def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """stop are at most 16 strings, each 1 to 256 bytes of UTF-8, that end the answer and are not part of it."""
+
+    def __init__(
+        self,
+        *,
+        generators: _abc.Iterable[_builtins.str] | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_p: _builtins.float | None = ...,
+        max_tokens: _builtins.int = ...,
+        stop: _abc.Iterable[_builtins.str] | None = ...,
+        seed: _builtins.int | None = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "seed", b"seed", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "_top_p", b"_top_p", "generators", b"generators", "language", b"language", "max_tokens", b"max_tokens", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___GenerationOptions: _TypeAlias = GenerationOptions  # noqa: Y015
 
 @_typing.final
 class ResumeAnswerRequest(_message.Message):
@@ -119,6 +208,7 @@ class AnswerResponse(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
+    STARTED_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     """answer_id names this answer."""
     @_builtins.property
@@ -133,6 +223,10 @@ class AnswerResponse(_message.Message):
     def completed(self) -> Global___Completed:
         """completed is the answer."""
 
+    @_builtins.property
+    def started(self) -> Global___Started:
+        """started says what the answer was made from."""
+
     def __init__(
         self,
         *,
@@ -140,10 +234,11 @@ class AnswerResponse(_message.Message):
         passages: _abc.Iterable[_search_pb2.Passage] | None = ...,
         warnings: _abc.Iterable[_status_pb2.Status] | None = ...,
         completed: Global___Completed | None = ...,
+        started: Global___Started | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "completed", b"completed", "passages", b"passages", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "completed", b"completed", "passages", b"passages", "started", b"started", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,20 +317,60 @@ class Started(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GENERATION_FIELD_NUMBER: _builtins.int
+    REWRITTEN_QUERIES_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """generation is the collection's state that the answer is made from."""
+    @_builtins.property
+    def rewritten_queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """rewritten_queries are what is searched for instead of the question, where a conversation made it stand alone."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerModel]:
+        """models are those that may take part: the embedder's, and each generator's in the order in which they are tried."""
+
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
+        rewritten_queries: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[Global___AnswerModel] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "models", b"models", "rewritten_queries", b"rewritten_queries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Started: _TypeAlias = Started  # noqa: Y015
+
+@_typing.final
+class AnswerModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """role is "embedder", or "generator/{name}"."""
+    model: _builtins.str
+    """model is the model's name."""
+    digest: _builtins.str
+    """digest is the sha256 (hex) over its files; empty where nobody here sees them."""
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        model: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "model", b"model", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerModel: _TypeAlias = AnswerModel  # noqa: Y015
 
 @_typing.final
 class Retrieved(_message.Message):
@@ -296,7 +431,9 @@ class Citation(_message.Message):
     end_byte: _builtins.int
     """end_byte is one past the span's last byte in the answer; at most the text sent so far."""
     score: _builtins.float
-    """score is the cross-encoder's logit for the span given the question."""
+    """score is the cross-encoder's logit for the span given the question where the generator quotes; where it writes freely, how likely it is
+    that the sources support the span, 0 to 1.
+    """
     @_builtins.property
     def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___CitedSource]:
         """sources are the spans that support it, best first, at least one."""
@@ -369,10 +506,17 @@ class Completed(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is the whole answer; empty if there is none."""
     finish_reason: Global___FinishReason.ValueType
     """finish_reason says why the answer ended."""
+    generator: _builtins.str
+    """generator is the name of the generator that wrote it; empty if none was asked."""
+    model: _builtins.str
+    """model is that generator's model, by its own name for itself."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
         """citations are all citations, in the order in which they were sent."""
@@ -385,6 +529,12 @@ class Completed(_message.Message):
     def timings(self) -> Global___AnswerTimings:
         """timings say where the time went."""
 
+    @_builtins.property
+    def unsupported(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextSpan]:
+        """unsupported are the sentences of the answer that no passage supports, in order; each sentence is either here or in a citation, unless a
+        warning says that verifying was skipped.
+        """
+
     def __init__(
         self,
         *,
@@ -393,14 +543,41 @@ class Completed(_message.Message):
         finish_reason: Global___FinishReason.ValueType = ...,
         usage: Global___Usage | None = ...,
         timings: Global___AnswerTimings | None = ...,
+        generator: _builtins.str = ...,
+        model: _builtins.str = ...,
+        unsupported: _abc.Iterable[Global___TextSpan] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish_reason", b"finish_reason", "text", b"text", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish_reason", b"finish_reason", "generator", b"generator", "model", b"model", "text", b"text", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Completed: _TypeAlias = Completed  # noqa: Y015
+
+@_typing.final
+class TextSpan(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_BYTE_FIELD_NUMBER: _builtins.int
+    END_BYTE_FIELD_NUMBER: _builtins.int
+    start_byte: _builtins.int
+    """start_byte is where the span begins in the answer, bytes of UTF-8 from 0."""
+    end_byte: _builtins.int
+    """end_byte is one past its last byte."""
+    def __init__(
+        self,
+        *,
+        start_byte: _builtins.int = ...,
+        end_byte: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_byte", b"end_byte", "start_byte", b"start_byte"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextSpan: _TypeAlias = TextSpan  # noqa: Y015
 
 @_typing.final
 class Usage(_message.Message):
@@ -409,22 +586,30 @@ class Usage(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     SENTENCES_SCORED_FIELD_NUMBER: _builtins.int
     TOKENS_READ_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
+    COMPLETION_TOKENS_FIELD_NUMBER: _builtins.int
     passages: _builtins.int
     """passages is the number of passages read."""
     sentences_scored: _builtins.int
     """sentences_scored is the number of sentences that the generator scored."""
     tokens_read: _builtins.int
-    """tokens_read is the number of tokens that the generator's model read."""
+    """tokens_read is the number of tokens that cross-encoders read, to choose sentences and to verify them."""
+    prompt_tokens: _builtins.int
+    """prompt_tokens is the number of tokens of the prompt of a generator that writes freely; 0 where nobody counts them."""
+    completion_tokens: _builtins.int
+    """completion_tokens is the number of tokens that it wrote; 0 where nobody counts them."""
     def __init__(
         self,
         *,
         passages: _builtins.int = ...,
         sentences_scored: _builtins.int = ...,
         tokens_read: _builtins.int = ...,
+        prompt_tokens: _builtins.int = ...,
+        completion_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passages", b"passages", "sentences_scored", b"sentences_scored", "tokens_read", b"tokens_read"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_tokens", b"completion_tokens", "passages", b"passages", "prompt_tokens", b"prompt_tokens", "sentences_scored", b"sentences_scored", "tokens_read", b"tokens_read"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,10 +622,16 @@ class AnswerTimings(_message.Message):
     SEARCH_FIELD_NUMBER: _builtins.int
     FIRST_DELTA_US_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
+    QUEUE_US_FIELD_NUMBER: _builtins.int
+    VERIFY_US_FIELD_NUMBER: _builtins.int
     first_delta_us: _builtins.int
     """first_delta_us is the time from admission to the first delta, microseconds; 0 if there was none."""
     total_us: _builtins.int
     """total_us is the time from admission to the last event, microseconds."""
+    queue_us: _builtins.int
+    """queue_us is the time that the answer waited at the generator, microseconds; 0 where it does not say."""
+    verify_us: _builtins.int
+    """verify_us is the time that verifying its sentences took, microseconds."""
     @_builtins.property
     def search(self) -> _search_pb2.SearchTimings:
         """search holds those of the retrieval."""
@@ -451,10 +642,12 @@ class AnswerTimings(_message.Message):
         search: _search_pb2.SearchTimings | None = ...,
         first_delta_us: _builtins.int = ...,
         total_us: _builtins.int = ...,
+        queue_us: _builtins.int = ...,
+        verify_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_delta_us", b"first_delta_us", "search", b"search", "total_us", b"total_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_delta_us", b"first_delta_us", "queue_us", b"queue_us", "search", b"search", "total_us", b"total_us", "verify_us", b"verify_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,6 +34,7 @@ class Collection(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FLOOR_GENERATION_FIELD_NUMBER: _builtins.int
+    GENERATORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}". Output only."""
     chunk_size: _builtins.int
@@ -64,6 +65,12 @@ class Collection(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was made. Output only."""
 
+    @_builtins.property
+    def generators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """generators are the names of at most 4 generators that answer where a request names none, tried in this order while nothing has been
+        said; empty means the server's default. Fixed once created.
+        """
+
     def __init__(
         self,
         *,
@@ -78,10 +85,11 @@ class Collection(_message.Message):
         generation: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         floor_generation: _builtins.int = ...,
+        generators: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "floor_generation", b"floor_generation", "generation", b"generation", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "floor_generation", b"floor_generation", "generation", b"generation", "generators", b"generators", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__chunk_overlap: _TypeAlias = _typing.Literal["chunk_overlap"]  # noqa: Y015
     _WhichOneofArgType__chunk_overlap: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap"]  # noqa: Y015
