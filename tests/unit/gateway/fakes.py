@@ -101,6 +101,9 @@ class FakeIndex:
     async def check_version(self) -> None:
         """Always new enough."""
 
+    async def open_to_everyone(self, _name: str) -> None:
+        """Everything that is stored names its readers."""
+
     async def upsert(self, _name: str, points: Sequence[PassagePoint]) -> None:
         """Store by id."""
         self.points |= {point.id: point for point in points}

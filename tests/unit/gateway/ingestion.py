@@ -47,6 +47,7 @@ class Ingestion:
 
     def __init__(self, stores: Stores, embedder: Any, retention: Retention, *, timeout_s: float) -> None:
         self.stores = stores
+        self.embedder = embedder
         self.publisher = Publisher(stores.journal, stores.index, interval_s=0, documents_max=100)
         self.parser = make_parser()
         passages = Passages(embedder, stores.index, timeout_s=timeout_s)

@@ -209,12 +209,14 @@ def test_parse_reads_back_what_is_written(node: Filter):
         assert "nested more than" in error.message  # noqa: PT017 - the tree may be too deep
 
 
-def _payload(tenant: str, collection: str, gen_from: int, gen_to: int, place: int) -> dict[str, Any]:
+def _payload(owner: tuple[str, str, int, int], readers: tuple[str, ...], place: int) -> dict[str, Any]:
+    tenant, collection, gen_from, gen_to = owner
     return {
         "tenant": tenant,
         "collection": collection,
         "gen_from": gen_from,
         "gen_to": gen_to,
+        "readers": list(readers),
         "document": DOCUMENTS[place],
         "metadata": METADATA[place],
     }
@@ -222,11 +224,20 @@ def _payload(tenant: str, collection: str, gen_from: int, gen_to: int, place: in
 
 @pytest.fixture(scope="module")
 def shard(tmp_path_factory) -> Iterator[EdgeShard]:
-    """Every document in view, and copies of all that belong to others, or to other generations."""
+    """Every document in view, and copies of all that belong to others, to other generations or to other readers.
+
+    Half of those in view everyone reads, half the one who looks; a passage that has lost its readers is nobody's.
+    """
     schema = CollectionSchema(dense={"dense": DenseSchema(size=2, distance="Dot")}, sparse={})
     opened = EdgeShard.create(str(tmp_path_factory.mktemp("shard")), edge_config(schema, 1_000))
-    owners = [("acme", "docs", 1, 9), *OTHERS]
-    payloads = [_payload(*owner, place) for owner in owners for place in range(len(METADATA))]
+    ours, seen = ("acme", "docs", 1, 9), [("*",), ("user:ann", "user:bob")]
+    hidden = [(ours, readers) for readers in ((), ("user:an",), ("user:annn",), ("group:ann",))]
+    payloads = [_payload(ours, seen[place % 2], place) for place in range(len(METADATA))]
+    payloads += [
+        _payload(owner, readers, place)
+        for owner, readers in [*((owner, ("*",)) for owner in OTHERS), *hidden]
+        for place in range(len(METADATA))
+    ]
     points = [Point(number, {"dense": [1.0, 0.0]}, payload) for number, payload in enumerate(payloads)]
     opened.update(UpdateOperation.upsert_points(points))
     yield opened
@@ -236,8 +247,8 @@ def shard(tmp_path_factory) -> Iterator[EdgeShard]:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(node=FILTERS)
 def test_visible_with_a_filter_is_the_naive_reading_inside_the_snapshot(shard: EdgeShard, node: Filter):
-    """On the engine itself, through both conversions; and nothing of another tenant, collection or generation is ever seen."""
-    snapshot = Snapshot(collection=COLLECTION, generation=7, qdrant_collection="")
+    """On the engine itself, through both conversions; nothing of another tenant, collection, generation or reader is ever seen."""
+    snapshot = Snapshot(collection=COLLECTION, generation=7, qdrant_collection="", identities=("user:ann",))
     message = conversions.conversion.RestToGrpc.convert_filter(visible(snapshot, node))
     found = shard.count(
         CountRequest(exact=True, filter=to_filter(grpc.Filter.FromString(message.SerializeToString()), Limits()))

@@ -18,14 +18,16 @@ from gannet_gateway.vectors import lists
 from gannet_gateway.vectors.lists import Found, Fusion, Method
 from gannet_gateway.vectors.points import Sparse
 from gannet_gateway.vectors.retriever import Retriever, Wanted
-from gannet_gateway.vectors.visible import Snapshot
+from gannet_gateway.vectors.visible import Snapshot, passages
 from gannet_service import call
 
 FUSION = Fusion(k=60, dense_weight=1.0, sparse_weight=2.0)
 DENSE = np.array([0.1, 0.2], np.float32)
 SPARSE = Sparse(indices=np.array([3], np.uint32), values=np.array([1.5], np.float32))
 NO_TERMS = Sparse(indices=np.array([], np.uint32), values=np.array([], np.float32))
-SNAPSHOT = Snapshot(collection=COLLECTION, generation=7, qdrant_collection="gannet-m")
+SNAPSHOT = Snapshot(
+    collection=COLLECTION, generation=7, qdrant_collection="gannet-m", identities=("group:eng", "user:ann")
+)
 
 
 class Client:
@@ -46,6 +48,7 @@ VISIBLE = {
     "collection": models.MatchValue(value="docs"),
     "gen_from": models.Range(lte=7),
     "gen_to": models.Range(gt=7),
+    "readers": models.MatchAny(any=["*", "group:eng", "user:ann"]),
 }
 
 
@@ -53,6 +56,17 @@ def conditions(found: models.Filter) -> dict[str, Any]:
     """A filter as name and condition; everything must hold."""
     assert found.must_not is found.should is found.min_should is None
     return {condition.key: condition.match or condition.range for condition in found.must}
+
+
+def test_passages_of_a_document_are_those_of_the_visible_filter():
+    """With the document and the place as further conditions."""
+    found = passages(SNAPSHOT, "a.md", 5, 9)
+    inside, *others = found.must
+    assert conditions(inside) == VISIBLE
+    assert conditions(models.Filter(must=others)) == {
+        "document": models.MatchValue(value="a.md"),
+        "ordinal": models.Range(gte=5, lte=9),
+    }
 
 
 async def asked_for(dense: Any, sparse: Any, limit: int = 10, **options: Any) -> list[models.QueryRequest]:

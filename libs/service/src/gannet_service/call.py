@@ -58,6 +58,12 @@ def principal() -> Principal:
     return call.principal
 
 
+def identities() -> tuple[str, ...]:
+    """Whom the caller reads as; nobody outside of an authenticated RPC, who reads what everyone does."""
+    call = _current.get()
+    return () if call is None or call.principal is None else call.principal.identities
+
+
 def deadline_s() -> float | None:
     """The `time.monotonic()` instant at which the caller stops waiting; None where there is none."""
     call = _current.get()

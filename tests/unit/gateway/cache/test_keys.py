@@ -114,3 +114,17 @@ def test_normalised_joins_spellings_and_keeps_the_rest():
     """Composed and decomposed letters are one text; case and inner white space are kept."""
     assert normalised(" c\u030caj\n") == normalised("čaj") == "čaj"
     assert normalised("A  b") == "A  b"
+
+
+def test_result_key_is_the_callers():
+    """A reply that one user was given is looked up by no other, nor by one whose identities read like theirs run together."""
+    sets = [
+        (),
+        ("user:ann",),
+        ("user:an", "user:n"),
+        ("group:ann",),
+        ("group:eng", "user:ann"),
+        ("user:ann', 'user:n",),
+    ]
+    keys = {result_key(collection_record(), dataclasses.replace(QUERY, identities=identities)) for identities in sets}
+    assert len(keys) == len(sets)

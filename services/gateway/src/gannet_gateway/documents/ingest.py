@@ -45,6 +45,7 @@ class Upload:
     mime_type: str
     title: str
     metadata: Mapping[str, MetadataValue]
+    readers: tuple[str, ...] = ()
     create_only: bool
 
 
@@ -109,6 +110,7 @@ class Ingester:
                 title=title[:TITLE_CHARACTERS_MAX],
                 mime_type=upload.mime_type,
                 metadata=upload.metadata,
+                readers=upload.readers,
                 text_bytes=0,
                 chunk_count=0,
                 content_sha256=hashlib.sha256(upload.content).hexdigest(),
@@ -134,7 +136,9 @@ class Ingester:
                 text = await self._blobs.read(name, old.text_key, 0, old.text_bytes)
             except FileNotFoundError as error:
                 raise NotFound(f"{name} revision {revision} is not kept any more", field="revision") from error
-            new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False)
+            # An earlier text comes back; who had lost their access does not.
+            readers = claim.live.readers if claim.live else old.readers
+            new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False, readers=readers)
             return await self._replace(collection, claim, new, text.decode())
 
     async def delete(self, collection: Collection, name: DocumentName, etag: str) -> int:
@@ -219,7 +223,14 @@ class Ingester:
     async def _replace(self, collection: Collection, claim: Claim, document: Document, text: str) -> Document:
         encoded = text.encode()
         await self._blobs.put(claim.document, claim.attempt, encoded)
-        points = await self._passages.make(collection, claim, text, title=document.title, metadata=document.metadata)
+        points = await self._passages.make(
+            collection,
+            claim,
+            text,
+            title=document.title,
+            metadata=document.metadata,
+            readers=document.readers,
+        )
         await self._index.upsert(_qdrant(collection), points)
         document = replace(document, text_bytes=len(encoded), chunk_count=len(points))
         generation = await self._publisher.publish(collection, Change(claim=claim, document=document))
@@ -289,5 +300,6 @@ def _fingerprint(collection: Collection, upload: Upload) -> str:
         collection.chunk_overlap,
         collection.language,
     ]
-    parts = json.dumps([settings, upload.mime_type, upload.title, dict(upload.metadata)], sort_keys=True)
+    stored = [settings, upload.mime_type, upload.title, dict(upload.metadata)]
+    parts = json.dumps([*stored, upload.readers] if upload.readers else stored, sort_keys=True)
     return hashlib.sha256(parts.encode() + b"\x00" + hashlib.sha256(upload.content).digest()).hexdigest()

@@ -27,7 +27,14 @@ class Passages:
         self._timeout_s = timeout_s
 
     async def make(
-        self, collection: Collection, claim: Claim, text: str, *, title: str, metadata: Mapping[str, MetadataValue]
+        self,
+        collection: Collection,
+        claim: Claim,
+        text: str,
+        *,
+        title: str,
+        metadata: Mapping[str, MetadataValue],
+        readers: tuple[str, ...],
     ) -> list[PassagePoint]:
         """Cut and embed `text`; a passage that the model would not read to its end is cut further.
 
@@ -56,6 +63,7 @@ class Passages:
                 end_byte=piece.end_byte,
                 title=_passage_title(title, piece.heading),
                 metadata=dict(metadata),
+                readers=readers,
                 dense=vectors.dense,
                 sparse=vectors.sparse,
             )

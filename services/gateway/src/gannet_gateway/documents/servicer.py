@@ -9,23 +9,30 @@ from google.protobuf.empty_pb2 import Empty
 from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.config import GatewayConfig
-from gannet_gateway.documents import wire
+from gannet_gateway.documents import access, wire
 from gannet_gateway.documents.ingest import Indexed, Ingester, Upload
 from gannet_gateway.documents.upload import Message, UploadStream
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.names import CollectionName, parse_collection, parse_document
 from gannet_gateway.paging import page_size, read_token, write_token
+from gannet_gateway.vectors.points import qdrant_collection
+from gannet_gateway.vectors.retriever import Retriever
+from gannet_gateway.vectors.visible import Snapshot
 from gannet_service.errors import InvalidInput, NotFound
 
 TEXT_BYTES_MAX = 1 << 20
 REVISION_MAX = 2**31 - 1
+CHUNKS_MAX = 200
 
 
 class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
     """See documents.proto."""
 
-    def __init__(self, ledger: Ledger, blobs: Blobs, ingester: Ingester, config: GatewayConfig) -> None:
+    def __init__(
+        self, ledger: Ledger, blobs: Blobs, ingester: Ingester, retriever: Retriever, config: GatewayConfig
+    ) -> None:
         self._ledger = ledger
+        self._retriever = retriever
         self._blobs = blobs
         self._ingester = ingester
         self._config = config
@@ -48,6 +55,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         collection = await self._ledger.collection_settings(parent)
 
         async def index_document(upload: Upload) -> Indexed:
+            await access.check_replaceable(self._ledger, upload.name)
             return await self._ingester.index(collection, upload)
 
         stream = UploadStream(
@@ -62,7 +70,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
     async def GetDocument(self, request: documents_pb2.GetDocumentRequest, context: Any) -> documents_pb2.Document:  # noqa: N802
         del context
         name = parse_document(request.name, "name")
-        document = await self._ledger.document(name)
+        document = await self._ledger.document(name, access.reads_as())
         reply = wire.from_document(document)
         if request.HasField("text"):
             start, end = request.text.start_byte, request.text.end_byte or document.text_bytes
@@ -84,7 +92,9 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         await self._ledger.collection_settings(parent)
         scope = f"{parent}/documents"
         after = read_token(scope, request.page_token)
-        page = await self._ledger.list_documents(parent, after=after, limit=page_size(request.page_size))
+        page = await self._ledger.list_documents(
+            parent, after=after, limit=page_size(request.page_size), identities=access.reads_as()
+        )
         return documents_pb2.ListDocumentsResponse(
             documents=[wire.from_document(document) for document in page.items],
             next_page_token=write_token(scope, page.next_after),
@@ -94,6 +104,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         del context
         name = parse_document(request.name, "name")
         collection = await self._ledger.collection_settings(name.parent)
+        await access.check_known(self._ledger, name)
         await self._ingester.delete(collection, name, request.etag)
         return Empty()
 
@@ -104,7 +115,8 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         parent = parse_collection(request.parent, "parent")
         document_ids = wire.to_document_ids(request.document_ids)
         collection = await self._ledger.collection_settings(parent)
-        purged = [each for each in document_ids if await self._ingester.purge(collection, parent.document(each))]
+        known = [each for each in document_ids if not await access.is_hidden(self._ledger, parent.document(each))]
+        purged = [each for each in known if await self._ingester.purge(collection, parent.document(each))]
         return documents_pb2.PurgeDocumentsResponse(purged_document_ids=purged)
 
     async def ListDocumentRevisions(  # noqa: N802
@@ -116,7 +128,10 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         after = read_token(scope, request.page_token)
         if after and not after.isdecimal():
             raise InvalidInput("page_token: not one that this server gave", field="page_token")
-        page = await self._ledger.list_revisions(name, below=int(after or 0), limit=page_size(request.page_size))
+        await access.check_known(self._ledger, name)
+        page = await self._ledger.list_revisions(
+            name, below=int(after or 0), limit=page_size(request.page_size), identities=access.reads_as()
+        )
         if not page.items and not after:
             raise NotFound(f"{name} does not exist", field="name")
         return documents_pb2.ListDocumentRevisionsResponse(
@@ -133,8 +148,39 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
             problem = f"revision: {request.revision}; the limits are 1 to {REVISION_MAX}"
             raise InvalidInput(problem, field="revision")
         collection = await self._ledger.collection_settings(name.parent)
+        await access.check_known(self._ledger, name)
+        identities = access.reads_as()
+        if not (identities is None or (await self._ledger.revision(name, request.revision)).is_read_by(identities)):
+            raise NotFound(f"{name} has no revision {request.revision}", field="revision")
         await self._ingester.rollback(collection, name, request.revision, request.etag)
         return wire.from_document(await self._ledger.document(name))
+
+    async def ListChunks(  # noqa: N802
+        self, request: documents_pb2.ListChunksRequest, context: Any
+    ) -> documents_pb2.ListChunksResponse:
+        del context
+        name = parse_document(request.name, "name")
+        scope = f"{name}/chunks/{request.generation}"
+        place = wire.to_chunk_place(read_token(scope, request.page_token))
+        collection = await self._ledger.collection_settings(name.parent)
+        wanted, first = place or (request.generation or collection.generation, 0)
+        generation = collection.as_of(wanted, "page_token" if place else "generation")
+        document = await access.revision_at(self._ledger, name, generation)
+        snapshot = Snapshot(
+            collection=name.parent,
+            generation=generation,
+            qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
+            # As the caller, or as anybody who reads it for callers who read all.
+            identities=document.readers,
+        )
+        limit = min(page_size(request.page_size), CHUNKS_MAX)
+        chunks = await self._retriever.passages(snapshot, name.document, first, limit)
+        more = first + limit < document.chunk_count
+        return documents_pb2.ListChunksResponse(
+            chunks=[wire.from_chunk(chunk) for chunk in chunks],
+            generation=generation,
+            next_page_token=write_token(scope, f"{generation}/{first + limit}" if more else None),
+        )
 
 
 async def _messages(

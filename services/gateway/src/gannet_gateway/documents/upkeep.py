@@ -70,6 +70,7 @@ class Upkeep:
         alone: bool,
     ) -> None:
         self._journal = stores.journal
+        self._ledger = stores.ledger
         self._index = stores.index
         self._ingester = ingester
         self._publisher = publisher
@@ -88,6 +89,8 @@ class Upkeep:
         while True:
             try:
                 await self._index.check_version()
+                for model, digest in await self._ledger.embedding_models():
+                    await self._index.open_to_everyone(qdrant_collection(model, digest))
                 await self._ingester.recover()
             except GannetError as error:
                 _log.info("waiting for the stores", reason=error.reason, message=error.message)

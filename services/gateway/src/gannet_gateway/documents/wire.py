@@ -14,7 +14,8 @@ from gannet_gateway.documents.upload import Ack, Draining, End, Message, Receive
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
 from gannet_gateway.parsing.parser import check_mime_type
-from gannet_gateway.vectors.points import GENERATION_NEVER
+from gannet_gateway.tenants.identities import check_readers
+from gannet_gateway.vectors.points import GENERATION_NEVER, Candidate
 from gannet_service.errors import InvalidInput, to_status
 
 TITLE_BYTES_MAX = 1024
@@ -54,6 +55,7 @@ def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callab
             mime_type=check_mime_type(start.mime_type),
             title=" ".join(start.title.split()),
             metadata=to_metadata(start.metadata),
+            readers=check_readers(start.readers, "readers"),
             create_only=start.create_only,
         )
 
@@ -140,7 +142,31 @@ def from_document(document: Document) -> documents_pb2.Document:
         etag=document.etag,
         generation=document.gen_from,
         end_generation=0 if document.gen_to == GENERATION_NEVER else document.gen_to,
+        readers=document.readers,
     )
+
+
+def from_chunk(chunk: Candidate) -> documents_pb2.Chunk:
+    """A passage of a document."""
+    return documents_pb2.Chunk(
+        name=f"{chunk.document}/chunks/{chunk.ordinal}",
+        ordinal=chunk.ordinal,
+        revision=chunk.revision,
+        text=chunk.text,
+        start_byte=chunk.start_byte,
+        end_byte=chunk.end_byte,
+        title=chunk.title,
+    )
+
+
+def to_chunk_place(token: str) -> tuple[int, int] | None:
+    """The generation and the ordinal in a page token of ListChunks; None for the first page."""
+    generation, _, ordinal = token.partition("/")
+    if not token:
+        return None
+    if not (generation.isascii() and generation.isdigit() and ordinal.isascii() and ordinal.isdigit()):
+        raise InvalidInput("page_token: not one that this server gave", field="page_token")
+    return int(generation), int(ordinal)
 
 
 def to_timestamp(seconds: float) -> Timestamp:

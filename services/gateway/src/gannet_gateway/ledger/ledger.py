@@ -97,6 +97,12 @@ class Ledger:
         items = [_to_collection(row) for row in rows[:limit]]
         return Page(items=items, next_after=items[-1].name.collection if len(rows) > limit else None)
 
+    async def embedding_models(self) -> list[tuple[str, str]]:
+        """The models, by name and digest, that some collection's vectors are made with."""
+        query = select(collections.c.embedding_model, collections.c.embedding_model_digest).distinct()
+        async with self._database.reading() as connection:
+            return [(model, digest) for model, digest in (await connection.execute(query)).all()]
+
     # ---- documents ----------------------------------------------------------------------------------------------
 
     async def document(self, name: DocumentName, identities: Sequence[str] | None = None) -> Document:

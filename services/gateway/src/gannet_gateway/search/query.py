@@ -9,6 +9,7 @@ from gannet_gateway.ledger.records import Collection
 from gannet_gateway.search.filter import Filter
 from gannet_gateway.vectors.lists import Fusion, Method, Placed
 from gannet_gateway.vectors.points import Candidate
+from gannet_service import call
 from gannet_service.errors import InvalidInput
 
 RERANK_DEPTH_MAX = 200
@@ -96,6 +97,8 @@ class Query:
     neighbours: int = 0
     explain: bool = False
     feedback: Feedback | None = None
+    # Who asks. Here, so that no reply is cached for one caller and given to another.
+    identities: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -133,6 +136,7 @@ class Query:
             neighbours=options.neighbours,
             explain=options.explain,
             feedback=options.feedback,
+            identities=call.identities(),
         )
 
     @property

@@ -65,6 +65,7 @@ class Searcher:
             collection=collection.name,
             generation=collection.generation,
             qdrant_collection=qdrant_collection(collection.embedding_model, collection.embedding_model_digest),
+            identities=query.identities,
         )
         found = await self._found(snapshot, query, vectors)
         retrieved = time.perf_counter()

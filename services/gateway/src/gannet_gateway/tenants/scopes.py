@@ -45,6 +45,7 @@ _SERVICES: dict[str, dict[str, Scope]] = {
         "DeleteDocument": Scope.DOCUMENTS_WRITE,
         "PurgeDocuments": Scope.DOCUMENTS_WRITE,
         "RollbackDocument": Scope.DOCUMENTS_WRITE,
+        "ListChunks": Scope.DOCUMENTS_READ,
     },
     "gannet.gateway.v1.CollectionService": {
         "CreateCollection": Scope.COLLECTIONS_WRITE,

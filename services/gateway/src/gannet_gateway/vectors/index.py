@@ -15,6 +15,7 @@ from gannet_gateway.ledger.records import Claim, Document, Publish
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.points import (
     DENSE,
+    EVERYONE,
     GENERATION_NEVER,
     INTEGER_FIELDS,
     KEYWORD_FIELDS,
@@ -110,6 +111,22 @@ class Index:
             await ask(self._client.create_payload_index(name, field, schema, wait=True))
         for field in INTEGER_FIELDS:
             await ask(self._client.create_payload_index(name, field, models.PayloadSchemaType.INTEGER, wait=True))
+
+    async def open_to_everyone(self, name: str) -> None:
+        """Say of passages that were stored before there were readers that everyone reads them."""
+        schema = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+        unnamed = models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key="readers"))])
+        with contextlib.suppress(VectorsMissing):  # nothing is stored
+            await ask(self._client.create_payload_index(name, "readers", schema, wait=True))
+            await ask(
+                self._client.set_payload(
+                    name,
+                    {"readers": [EVERYONE]},
+                    models.FilterSelector(filter=unnamed),
+                    wait=True,
+                    ordering=models.WriteOrdering.STRONG,
+                )
+            )
 
     async def upsert(self, name: str, points: Sequence[PassagePoint]) -> None:
         """Stage passages; returns when they are durable. Stops at the first batch that fails."""

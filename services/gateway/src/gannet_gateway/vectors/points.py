@@ -16,7 +16,9 @@ SPARSE = "bm25"
 GENERATION_NEVER = 2**53 - 1
 FIRST_GENERATION = 1
 
-KEYWORD_FIELDS = ("tenant", "collection", "document", "attempt")
+KEYWORD_FIELDS = ("tenant", "collection", "document", "attempt", "readers")
+# Stands among the readers of passages that everyone in the tenant reads: one without readers at all is read by nobody.
+EVERYONE = "*"
 INTEGER_FIELDS = ("gen_from", "gen_to")
 
 # Any fixed value will do; this one was drawn once.
@@ -36,6 +38,7 @@ class PassagePoint:
     """A passage with its vectors, ready to be staged: no reader sees it before it is stamped. `dense` is f32[dim].
 
     `attempt` is that of the claim it is written under. What a dead attempt left behind, or sends late, never mixes with the next one's.
+    `readers` are the identities that find it; without any, everyone does.
     """
 
     document: DocumentName
@@ -47,6 +50,7 @@ class PassagePoint:
     end_byte: int
     title: str
     metadata: dict[str, Any]
+    readers: tuple[str, ...] = ()
     dense: NDArray[np.float32]
     sparse: Sparse
 
@@ -64,6 +68,7 @@ class PassagePoint:
             "document": self.document.document,
             "revision": self.revision,
             "attempt": self.attempt,
+            "readers": list(self.readers) or [EVERYONE],
             "ordinal": self.ordinal,
             "gen_from": GENERATION_NEVER,
             "gen_to": GENERATION_NEVER,

@@ -12,7 +12,7 @@ from gannet_gateway.vectors import lists
 from gannet_gateway.vectors.index import ask
 from gannet_gateway.vectors.lists import Found, Fusion, Method
 from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse
-from gannet_gateway.vectors.visible import Snapshot, around, visible
+from gannet_gateway.vectors.visible import Snapshot, around, passages, visible
 from gannet_service import call
 
 # A fused list is only as deep as what it is fused from: each stage fetches more than is wanted.
@@ -103,6 +103,21 @@ class Retriever:
             )
             for one in candidates
         ]
+
+    async def passages(self, snapshot: Snapshot, document: str, first: int, limit: int) -> list[Candidate]:
+        """At most `limit` passages of a document's visible revision, from the ordinal `first` on, in order.
+
+        Raises:
+            DependencyUnavailable: the vector store does not answer.
+        """
+        page = self._client.scroll(
+            snapshot.qdrant_collection,
+            scroll_filter=passages(snapshot, document, first, first + limit - 1),
+            limit=limit,
+            timeout=self._seconds_left(),
+        )
+        found = [Candidate.of(record.payload or {}, 0.0) for record in (await ask(page))[0]]
+        return sorted(found, key=lambda one: one.ordinal)
 
     async def _by_lists(self, snapshot: Snapshot, wanted: Wanted, stages: list["_Stage"]) -> list[Found]:
         requests = [_alone(wanted, stage, _depth(wanted.limit)) for stage in stages]

@@ -1,4 +1,4 @@
-"""The one filter that every read goes through: tenant, collection, generation, and what the caller asked for inside of that."""
+"""The one filter that every read goes through: tenant, collection, generation, readers, and what was asked for inside of that."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from qdrant_client import models
 
 from gannet_gateway.names import CollectionName
 from gannet_gateway.search.filter import And, Comparison, Filter, Not, Or, Present
-from gannet_gateway.vectors.points import Candidate
+from gannet_gateway.vectors.points import EVERYONE, Candidate
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
@@ -17,21 +17,26 @@ _BOUNDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """What a search sees: one collection at one generation, in the Qdrant collection that holds its vectors."""
+    """What a search sees: one collection at one generation, in the Qdrant collection that holds its vectors.
+
+    Of documents with readers it sees those that name one of the caller's `identities`.
+    """
 
     collection: CollectionName
     generation: int
     qdrant_collection: str
+    identities: tuple[str, ...] = ()
 
 
 def visible(snapshot: Snapshot, narrowed: Filter | None = None) -> models.Filter:
-    """This tenant, this collection, this generation; `narrowed` can only take away from that."""
+    """This tenant, this collection, this generation, these readers; `narrowed` can only take away from that."""
     name, generation = snapshot.collection, snapshot.generation
     conditions: list[models.Condition] = [
         models.FieldCondition(key="tenant", match=models.MatchValue(value=name.tenant)),
         models.FieldCondition(key="collection", match=models.MatchValue(value=name.collection)),
         models.FieldCondition(key="gen_from", range=models.Range(lte=generation)),
         models.FieldCondition(key="gen_to", range=models.Range(gt=generation)),
+        models.FieldCondition(key="readers", match=models.MatchAny(any=[EVERYONE, *snapshot.identities])),
     ]
     if narrowed is not None:
         conditions.append(_condition(narrowed))
@@ -55,6 +60,15 @@ def around(snapshot: Snapshot, candidates: Sequence[Candidate], reach: int) -> m
         for (document, revision), near in ordinals.items()
     ]
     return models.Filter(must=visible(snapshot).must, should=documents)
+
+
+def passages(snapshot: Snapshot, document: str, first: int, last: int) -> models.Filter:
+    """The visible passages of a document with these ordinals, both ends included."""
+    conditions: list[models.Condition] = [
+        models.FieldCondition(key="document", match=models.MatchValue(value=document)),
+        models.FieldCondition(key="ordinal", range=models.Range(gte=first, lte=last)),
+    ]
+    return models.Filter(must=[visible(snapshot), *conditions])
 
 
 def _condition(node: Filter) -> models.Condition:

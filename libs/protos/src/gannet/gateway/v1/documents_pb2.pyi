@@ -93,6 +93,7 @@ class DocumentStart(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CREATE_ONLY_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """document_id names the document in its collection: 1 to 512 bytes of UTF-8 without control characters; "/" may stand inside, as
     in a path. An id may occur once in a stream; the second is ALREADY_EXISTS.
@@ -112,6 +113,12 @@ class DocumentStart(_message.Message):
     def metadata(self) -> _struct_pb2.Struct:
         """metadata is returned with passages: at most 64 entries and 16 KiB; values are strings, numbers, booleans or lists of strings."""
 
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """readers are who may find and read the document: at most 64 of "user:ID" and "group:ID", each ID 1 to 128 printable ASCII characters
+        without spaces and commas. Empty means everyone in the tenant. Another upload without readers opens the document to everyone.
+        """
+
     def __init__(
         self,
         *,
@@ -120,10 +127,11 @@ class DocumentStart(_message.Message):
         title: _builtins.str = ...,
         metadata: _struct_pb2.Struct | None = ...,
         create_only: _builtins.bool = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "metadata", b"metadata", "mime_type", b"mime_type", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "metadata", b"metadata", "mime_type", b"mime_type", "readers", b"readers", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +326,7 @@ class Document(_message.Message):
     TEXT_START_BYTE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     END_GENERATION_FIELD_NUMBER: _builtins.int
+    READERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}/documents/{document}"."""
     revision: _builtins.int
@@ -356,6 +365,10 @@ class Document(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """update_time is when this revision was indexed."""
 
+    @_builtins.property
+    def readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """readers are who may find and read this revision; empty means everyone in the tenant."""
+
     def __init__(
         self,
         *,
@@ -374,10 +387,11 @@ class Document(_message.Message):
         text_start_byte: _builtins.int = ...,
         generation: _builtins.int = ...,
         end_generation: _builtins.int = ...,
+        readers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "end_generation", b"end_generation", "etag", b"etag", "generation", b"generation", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "end_generation", b"end_generation", "etag", b"etag", "generation", b"generation", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "readers", b"readers", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -640,3 +654,111 @@ class RollbackDocumentRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollbackDocumentRequest: _TypeAlias = RollbackDocumentRequest  # noqa: Y015
+
+@_typing.final
+class ListChunksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the document's resource name; "-" stands for the tenant of the credentials."""
+    generation: _builtins.int
+    """generation reads the document as it was then; 0 means the latest. NOT_FOUND, reason GENERATION_GONE, where it is no longer kept."""
+    page_size: _builtins.int
+    """page_size is the most passages wanted, 0 to 1,000; 0 means 100. More than 200 are never returned at once."""
+    page_token: _builtins.str
+    """page_token continues a list, at its generation; one that this server did not give is INVALID_ARGUMENT."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        generation: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChunksRequest: _TypeAlias = ListChunksRequest  # noqa: Y015
+
+@_typing.final
+class ListChunksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """generation is the one that was read."""
+    next_page_token: _builtins.str
+    """next_page_token continues the list; empty at its end."""
+    @_builtins.property
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Chunk]:
+        """chunks are in the document's order."""
+
+    def __init__(
+        self,
+        *,
+        chunks: _abc.Iterable[Global___Chunk] | None = ...,
+        generation: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "generation", b"generation", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChunksResponse: _TypeAlias = ListChunksResponse  # noqa: Y015
+
+@_typing.final
+class Chunk(_message.Message):
+    """Chunk is a passage of a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ORDINAL_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    START_BYTE_FIELD_NUMBER: _builtins.int
+    END_BYTE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """name is the document's name with "/chunks/{ordinal}"."""
+    ordinal: _builtins.int
+    """ordinal is its place in the document, from 0."""
+    revision: _builtins.int
+    """revision is the document's."""
+    text: _builtins.str
+    """text is the document's text from start_byte to end_byte."""
+    start_byte: _builtins.int
+    """start_byte is where it begins in the document's text."""
+    end_byte: _builtins.int
+    """end_byte is one past its last byte."""
+    title: _builtins.str
+    """title is the document's, with the heading above the passage."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        ordinal: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        text: _builtins.str = ...,
+        start_byte: _builtins.int = ...,
+        end_byte: _builtins.int = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_byte", b"end_byte", "name", b"name", "ordinal", b"ordinal", "revision", b"revision", "start_byte", b"start_byte", "text", b"text", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chunk: _TypeAlias = Chunk  # noqa: Y015

@@ -28,6 +28,8 @@ if _version_not_supported:
 
 class DocumentServiceStub:
     """DocumentService stores documents and keeps them searchable. Same credentials as SearchService.
+    A document whose readers the caller is none of is NOT_FOUND to all but callers with the scope "documents.all"; to upload over it is
+    PERMISSION_DENIED, reason DOCUMENT_NOT_READABLE.
     """
 
     def __init__(self, channel):
@@ -71,10 +73,17 @@ class DocumentServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.FromString,
                 _registered_method=True)
+        self.ListChunks = channel.unary_unary(
+                '/gannet.gateway.v1.DocumentService/ListChunks',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksResponse.FromString,
+                _registered_method=True)
 
 
 class DocumentServiceServicer:
     """DocumentService stores documents and keeps them searchable. Same credentials as SearchService.
+    A document whose readers the caller is none of is NOT_FOUND to all but callers with the scope "documents.all"; to upload over it is
+    PERMISSION_DENIED, reason DOCUMENT_NOT_READABLE.
     """
 
     def UploadDocuments(self, request_iterator, context):
@@ -132,6 +141,13 @@ class DocumentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListChunks(self, request, context):
+        """ListChunks returns the passages of a document in its order, as searches see them. NOT_FOUND if there is none at the generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DocumentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +186,11 @@ def add_DocumentServiceServicer_to_server(servicer, server):
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.SerializeToString,
             ),
+            'ListChunks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChunks,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'gannet.gateway.v1.DocumentService', rpc_method_handlers)
@@ -180,6 +201,8 @@ def add_DocumentServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class DocumentService:
     """DocumentService stores documents and keeps them searchable. Same credentials as SearchService.
+    A document whose readers the caller is none of is NOT_FOUND to all but callers with the scope "documents.all"; to upload over it is
+    PERMISSION_DENIED, reason DOCUMENT_NOT_READABLE.
     """
 
     @staticmethod
@@ -361,6 +384,33 @@ class DocumentService:
             '/gannet.gateway.v1.DocumentService/RollbackDocument',
             gannet_dot_gateway_dot_v1_dot_documents__pb2.RollbackDocumentRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_documents__pb2.Document.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChunks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.DocumentService/ListChunks',
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.ListChunksResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -14,7 +14,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DocumentServiceStub:
-    """DocumentService stores documents and keeps them searchable. Same credentials as SearchService."""
+    """DocumentService stores documents and keeps them searchable. Same credentials as SearchService.
+    A document whose readers the caller is none of is NOT_FOUND to all but callers with the scope "documents.all"; to upload over it is
+    PERMISSION_DENIED, reason DOCUMENT_NOT_READABLE.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UploadDocuments: _aio.StreamStreamMultiCallable[_documents_pb2.UploadDocumentsRequest, _documents_pb2.UploadDocumentsResponse]
@@ -41,9 +44,14 @@ class DocumentServiceStub:
     """RollbackDocument publishes an earlier revision's text, title and metadata as a new revision and returns it; the live revision is
     returned as it is. NOT_FOUND if the server has no such revision or does not keep its text any more.
     """
+    ListChunks: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListChunksRequest, _documents_pb2.ListChunksResponse]
+    """ListChunks returns the passages of a document in its order, as searches see them. NOT_FOUND if there is none at the generation."""
 
 class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """DocumentService stores documents and keeps them searchable. Same credentials as SearchService."""
+    """DocumentService stores documents and keeps them searchable. Same credentials as SearchService.
+    A document whose readers the caller is none of is NOT_FOUND to all but callers with the scope "documents.all"; to upload over it is
+    PERMISSION_DENIED, reason DOCUMENT_NOT_READABLE.
+    """
 
     @_abc_1.abstractmethod
     def UploadDocuments(
@@ -110,5 +118,13 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         """RollbackDocument publishes an earlier revision's text, title and metadata as a new revision and returns it; the live revision is
         returned as it is. NOT_FOUND if the server has no such revision or does not keep its text any more.
         """
+
+    @_abc_1.abstractmethod
+    def ListChunks(
+        self,
+        request: _documents_pb2.ListChunksRequest,
+        context: _aio.ServicerContext[_documents_pb2.ListChunksRequest, _abc.Awaitable[_documents_pb2.ListChunksResponse]],
+    ) -> _abc.Awaitable[_documents_pb2.ListChunksResponse]:
+        """ListChunks returns the passages of a document in its order, as searches see them. NOT_FOUND if there is none at the generation."""
 
 def add_DocumentServiceServicer_to_server(servicer: DocumentServiceServicer, server: _aio.Server) -> None: ...
