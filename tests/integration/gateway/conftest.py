@@ -9,8 +9,10 @@ from integration.conftest import Service, StartService
 from integration.gateway.stack import TEXTS, Client, refusal
 
 from gannet_gateway.auth import digest_of
+from gannet_gateway.ledger.accounts import Accounts
 from gannet_gateway.ledger.engine import open_database
-from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.tenants.records import ApiKey, Tenant
+from gannet_gateway.tenants.scopes import EVERY_SCOPE, Scope
 from gannet_service.errors import NotFound
 
 KEY, OTHER_KEY = "gnt_first_tenants_key", "gnt_other_tenants_key"
@@ -128,7 +130,9 @@ async def _error(call: Any) -> BaseException | None:
 
 
 async def _add_other_tenant(data_dir: Path) -> None:
-    ledger = Ledger(await open_database(data_dir))
-    await ledger.add_tenant("second")
-    await ledger.add_api_key("second", digest_of(OTHER_KEY), "test")
-    await ledger.close()
+    database = await open_database(data_dir)
+    accounts = Accounts(database)
+    await accounts.create_tenant(Tenant(id="second"))
+    scopes = tuple(sorted(EVERY_SCOPE - {Scope.ADMIN}))
+    await accounts.add_key(ApiKey(tenant="second", digest=digest_of(OTHER_KEY), label="test", scopes=scopes))
+    await database.close()

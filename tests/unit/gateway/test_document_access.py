@@ -1,6 +1,5 @@
 """Who may read and change which documents: over a real ledger, on both engines."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,11 +7,17 @@ from unit.gateway.fakes import COLLECTION, DIGEST, MODEL
 from unit.gateway.ingestion import NAME, RECORD, Ingestion, upload
 
 from gannet.gateway.v1 import documents_pb2 as pb
+from gannet_gateway.auth import Tenants
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents import access
 from gannet_gateway.documents.servicer import DocumentServicer
+from gannet_gateway.ledger.accounts import Accounts
+from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.tenants.buckets import LocalBuckets
+from gannet_gateway.tenants.quotas import Quotas
+from gannet_gateway.tenants.records import Limits
 from gannet_gateway.tenants.scopes import Scope
 from gannet_gateway.vectors.visible import Snapshot
 from gannet_service import call
@@ -48,14 +53,16 @@ def retriever() -> Retriever:
 
 @pytest.fixture
 async def servicer(
-    ingestion: Ingestion, ledger: Ledger, blobs: Blobs, retriever: Any
-) -> AsyncIterator[DocumentServicer]:
+    ingestion: Ingestion, ledger: Ledger, blobs: Blobs, retriever: Any, database: Database
+) -> DocumentServicer:
     """Over a collection with a.md for Ann and engineers, and open.md for everyone."""
+    accounts = Accounts(database)
+    unlimited = Quotas(accounts, Tenants(accounts, cache_s=60), LocalBuckets(), Limits(), burst_s=1)
     readers = ("group:eng", "user:ann")
     await ingestion.ingester.index(RECORD, upload("# A\n\nFirst.", readers=readers))
     await ingestion.ingester.index(RECORD, upload("# A\n\nSecond.", readers=readers))
     await ingestion.ingester.index(RECORD, upload("# Open", name=COLLECTION.document("open.md")))
-    return DocumentServicer(ledger, blobs, ingestion.ingester, retriever, GatewayConfig())
+    return DocumentServicer(ledger, blobs, ingestion.ingester, GatewayConfig(), retriever=retriever, quotas=unlimited)
 
 
 async def listed(servicer: DocumentServicer) -> list[str]:

@@ -22,10 +22,12 @@ from gannet_client.errors import (
     Unavailable,
     Unimplemented,
 )
+from gannet_client.tenants import ApiKey, NewApiKey, Tenant, TenantLimits, Tenants
 from gannet_client.transport import RetryPolicy
 from gannet_client.types import (
     Answer,
     AnswerEvent,
+    Chunk,
     Citation,
     Cited,
     CitedSource,
@@ -56,10 +58,11 @@ from gannet_client.types import (
 from gannet_client.wire import collection_name, document_name
 
 __all__ = [
-    "AlreadyExists", "Answer", "AnswerEvent", "Citation", "Cited", "CitedSource", "Collection", "Completed", "Conflict",
-    "DeadlineExceeded", "Degradation", "Delta", "Document", "DocumentFailed", "DocumentIndexed", "DocumentInput",
-    "FieldViolation", "FinishReason", "FusionMethod", "GannetClient", "GannetError", "Health", "Heartbeat", "InvalidInput", "NotFound",
-    "Overloaded", "Passage", "PermissionDenied", "Retrieved", "RetryPolicy", "Scores", "SearchMode", "SearchOptions",
-    "SearchResult", "SearchTimings", "ServerError", "ServingStatus", "Started", "Unauthenticated", "Unavailable",
-    "Unimplemented", "UploadAck", "Warned", "collection_name", "document_name",
+    "AlreadyExists", "Answer", "AnswerEvent", "ApiKey", "Chunk", "Citation", "Cited", "CitedSource", "Collection",
+    "Completed", "Conflict", "DeadlineExceeded", "Degradation", "Delta", "Document", "DocumentFailed", "DocumentIndexed",
+    "DocumentInput", "FieldViolation", "FinishReason", "FusionMethod", "GannetClient", "GannetError", "Health", "Heartbeat",
+    "InvalidInput", "NewApiKey", "NotFound", "Overloaded", "Passage", "PermissionDenied", "Retrieved", "RetryPolicy",
+    "Scores", "SearchMode", "SearchOptions", "SearchResult", "SearchTimings", "ServerError", "ServingStatus", "Started",
+    "Tenant", "TenantLimits", "Tenants", "Unauthenticated", "Unavailable", "Unimplemented", "UploadAck", "Warned",
+    "collection_name", "document_name",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations  # grpc's classes are generic in their stubs only
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +17,7 @@ from gannet.gateway.v1.search_pb2_grpc import SearchServiceStub
 from gannet_client import types, wire
 from gannet_client.errors import Conflict, ServerError
 from gannet_client.health import health
+from gannet_client.tenants import Tenants
 from gannet_client.transport import RetryPolicy, Transport
 from gannet_client.upload import upload
 
@@ -43,6 +44,8 @@ class GannetClient:
         tls: grpc.ChannelCredentials | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
+        user: str = "",
+        groups: Sequence[str] = (),
     ) -> None:
         """Prepare a connection; nothing is connected yet. Make it inside a running event loop.
 
@@ -52,17 +55,22 @@ class GannetClient:
             tls: `grpc.ssl_channel_credentials(...)`; None talks in the clear, which is meant for loopback.
             timeout_s: deadline of a call that is given none.
             retry: how calls are repeated.
+            user: whom every call is made for, where the key may act for others; empty is the key's own.
+            groups: that user's groups.
 
         Raises:
             InvalidInput: the API key cannot be sent.
         """
-        self._transport = Transport(target, api_key=api_key, credentials=tls, retry=retry or RetryPolicy())
+        self._transport = Transport(
+            target, api_key=api_key, credentials=tls, retry=retry or RetryPolicy(), user=user, groups=groups
+        )
         self._timeout_s = timeout_s
         channel = self._transport.channel
         self._search = SearchServiceStub(channel)
         self._answers = AnswerServiceStub(channel)
         self._documents = DocumentServiceStub(channel)
         self._collections = CollectionServiceStub(channel)
+        self.tenants = Tenants(self._transport, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -207,6 +215,51 @@ class GannetClient:
         """Remove a document; with an `etag` only if it is still the document's, else Conflict."""
         request = documents_pb2.DeleteDocumentRequest(name=name, etag=etag)
         await self._transport.unary(self._documents.DeleteDocument, request, self._limit(timeout_s))
+
+    async def list_revisions(self, name: str, *, timeout_s: float | None = None) -> AsyncGenerator[types.Document]:
+        """The kept revisions of a document, newest first; `timeout_s` is for each page."""
+        token = ""
+        while True:
+            request = documents_pb2.ListDocumentRevisionsRequest(name=name, page_size=PAGE_SIZE, page_token=token)
+            page = await self._transport.unary(self._documents.ListDocumentRevisions, request, self._limit(timeout_s))
+            for message in page.revisions:
+                yield wire.document(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def rollback_document(
+        self, name: str, revision: int, *, etag: str = "", timeout_s: float | None = None
+    ) -> types.Document:
+        """Publish an earlier revision's text again; with an `etag` only if it is still the document's, else Conflict."""
+        request = documents_pb2.RollbackDocumentRequest(name=name, revision=revision, etag=etag)
+        return wire.document(
+            await self._transport.unary(self._documents.RollbackDocument, request, self._limit(timeout_s))
+        )
+
+    async def purge_documents(
+        self, collection: str, document_ids: Sequence[str], *, timeout_s: float | None = None
+    ) -> list[str]:
+        """Erase documents, at most 100, with all that was ever kept of them; the ids of those that there were."""
+        request = documents_pb2.PurgeDocumentsRequest(
+            parent=wire.collection_name(collection), document_ids=document_ids
+        )
+        reply = await self._transport.unary(self._documents.PurgeDocuments, request, self._limit(timeout_s))
+        return list(reply.purged_document_ids)
+
+    async def list_chunks(
+        self, name: str, *, generation: int = 0, timeout_s: float | None = None
+    ) -> AsyncGenerator[types.Chunk]:
+        """The passages of a document in its order, at one generation; `timeout_s` is for each page."""
+        token = ""
+        while True:
+            request = documents_pb2.ListChunksRequest(name=name, generation=generation, page_token=token)
+            page = await self._transport.unary(self._documents.ListChunks, request, self._limit(timeout_s))
+            for message in page.chunks:
+                yield wire.chunk(message)
+            token = page.next_page_token
+            if not token:
+                return
 
     async def create_collection(
         self,

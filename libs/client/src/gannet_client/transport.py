@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,6 +72,8 @@ class Transport:
         api_key: str | None,
         credentials: grpc.ChannelCredentials | None,
         retry: RetryPolicy,
+        user: str = "",
+        groups: Sequence[str] = (),
     ) -> None:
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             # grpc would fail on every call, without saying why.
@@ -82,11 +84,13 @@ class Transport:
             else grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
         )
         self.retry = retry
-        self._authorization = () if api_key is None else (("authorization", f"Bearer {api_key}"),)
+        self._caller = () if api_key is None else (("authorization", f"Bearer {api_key}"),)
+        if user or groups:
+            self._caller += (("gannet-user", user), ("gannet-groups", ",".join(groups)))
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """What goes with a call."""
-        return (*self._authorization, ("x-request-id", request_id))
+        return (*self._caller, ("x-request-id", request_id))
 
     async def unary(self, method: grpc.aio.UnaryUnaryMultiCallable[Q, R], request: Q, timeout_s: float) -> R:
         """Make a call, again while the server cannot take it and time is left.

@@ -1,6 +1,6 @@
 """What goes in and comes out, as frozen values. Byte offsets count UTF-8 bytes of the document's text, from 0."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -253,6 +253,7 @@ class DocumentInput:
         title: empty means the text's first heading.
         metadata: returned with passages; strings, numbers, booleans or lists of strings.
         create_only: refuse to replace a document.
+        readers: who may find and read it, "user:ID" and "group:ID"; empty means everyone in the tenant.
     """
 
     document_id: str
@@ -261,6 +262,7 @@ class DocumentInput:
     title: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
     create_only: bool = False
+    readers: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,11 +306,25 @@ class Document:
     create_time: datetime
     update_time: datetime
     etag: str
+    readers: tuple[str, ...] = ()
 
     @property
     def document_id(self) -> str:
         """The document's id in its collection."""
         return self.name.partition("/documents/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A passage as it is stored: `ordinal` is its place in the document, `text` its bytes from `start_byte` to `end_byte`."""
+
+    name: str
+    ordinal: int
+    revision: int
+    text: str
+    start_byte: int
+    end_byte: int
+    title: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -221,7 +221,9 @@ class _Stream:
         try:
             await get_collection(request, timeout=self._ack_timeout_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._request_id) from error
+            said = from_rpc_error(error, self._request_id)
+            if said.reason != "SCOPE_MISSING":  # a key that writes documents need not read collections
+                raise said from error
 
     async def _read(self) -> _Response | None:
         """The next message, or None at the end of the stream."""

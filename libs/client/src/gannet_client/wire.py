@@ -196,6 +196,20 @@ def document(message: documents_pb2.Document) -> types.Document:
         create_time=message.create_time.ToDatetime(UTC),
         update_time=message.update_time.ToDatetime(UTC),
         etag=message.etag,
+        readers=tuple(message.readers),
+    )
+
+
+def chunk(message: documents_pb2.Chunk) -> types.Chunk:
+    """A passage of a document."""
+    return types.Chunk(
+        name=message.name,
+        ordinal=message.ordinal,
+        revision=message.revision,
+        text=message.text,
+        start_byte=message.start_byte,
+        end_byte=message.end_byte,
+        title=message.title,
     )
 
 
@@ -228,6 +242,7 @@ def document_start(item: types.DocumentInput) -> documents_pb2.UploadDocumentsRe
             title=item.title,
             metadata=metadata,
             create_only=item.create_only,
+            readers=item.readers,
         )
     )
 

@@ -36,18 +36,18 @@ async def main() -> None:
     telemetry.set_up(config)
     database, _lock = await _open_database(config)
     ledger = Ledger(database)
-    callers = await access(config, database)
     blobs = open_blobs(config)
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
     caches = Caches(config)
+    callers = await access(config, database, caches.shared)
     embedder = CachedEmbedder(config.embedder_target, caches.embeddings, timeout_s=config.embed_timeout_s)
     reranker = clients.Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
     retriever = Retriever(qdrant, timeout_s=config.search_timeout_s)
     searcher = Searcher(embedder, retriever, reranker, config)
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
-    documents = DocumentServicer(ledger, blobs, ingestion.ingester, retriever, config)
+    documents = DocumentServicer(ledger, blobs, ingestion.ingester, config, retriever=retriever, quotas=callers.quotas)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
     reader = CollectionReader(ledger.collection_settings, database.version)
@@ -83,6 +83,7 @@ async def main() -> None:
         background=[ingestion.upkeep.renew, ingestion.upkeep.tidy, *callers.background],
         drain=[documents.drain],
         close=[
+            *callers.close,
             answers.close,
             ingestion.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),

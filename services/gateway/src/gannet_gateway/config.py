@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gannet_service.config import ServiceConfig
@@ -78,6 +78,60 @@ class GatewayConfig(ServiceConfig):
         ge=0,
         le=3600,
         description="Time for which a key that was looked up is trusted, seconds: a revoked key works that much longer.",
+    )
+
+    oidc_issuer: str = Field(
+        "",
+        pattern="^(https://.+|http://(127\\.0\\.0\\.1|localhost|\\[::1\\])([:/].*)?)?$",
+        description="OpenID Connect issuer whose tokens are accepted beside API keys, exactly as its tokens name it; empty means none.",
+    )
+    oidc_audience: str = Field(
+        "", description="Audience (`aud`) that tokens must name; needed where there is an issuer."
+    )
+    oidc_jwks_url: str = Field("", description="Where the issuer's keys are; empty asks its discovery document.")
+    oidc_jwks_file: Path | None = Field(None, description="File with the issuer's keys instead (a JWK set).")
+    oidc_leeway_s: float = Field(30.0, ge=0, le=300, description="By how much clocks may differ, seconds.")
+    oidc_refresh_s: float = Field(
+        3600.0, ge=10, le=86_400, description="Age at which the issuer's keys are fetched again."
+    )
+    oidc_refresh_pause_s: float = Field(
+        10.0, ge=1, le=3600, description="Least time between two fetches, whatever keys tokens name, seconds."
+    )
+    oidc_timeout_s: float = Field(5.0, gt=0, le=60, description="Most time for a fetch, seconds.")
+    oidc_tenant: str = Field("", description="Tenant of every token; empty reads it from `oidc_tenant_claim`.")
+    oidc_tenant_claim: str = Field("tenant", min_length=1, description="Claim of the tenant; dots lead into objects.")
+    oidc_user_claim: str = Field("sub", min_length=1, description="Claim of the user, likewise.")
+    oidc_groups_claim: str = Field("groups", min_length=1, description="Claim of the user's groups, likewise.")
+    oidc_scopes_claim: str = Field("scope", min_length=1, description="Claim of the scopes, likewise.")
+    oidc_scopes_default: str = Field(
+        "answer collections.read documents.read search", description="Scopes of tokens without that claim."
+    )
+    oidc_scopes_allowed: str = Field(
+        "answer collections.read collections.write documents.read documents.write search",
+        description="Scopes that tokens can have at all.",
+    )
+
+    tenant_queries_per_s: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="Searches and answers a second of a tenant without a limit of its own; 0 is no limit.",
+    )
+    tenant_documents_per_s: float = Field(0.0, ge=0, le=1e6, description="Uploaded documents a second, likewise.")
+    tenant_tokens_per_s: float = Field(
+        0.0, ge=0, le=1e9, description="Tokens a second that its uploads bring and generators read for it, likewise."
+    )
+    tenant_documents_max: int = Field(0, ge=0, description="Most live documents, likewise.")
+    tenant_bytes_max: int = Field(0, ge=0, description="Most bytes of live documents' texts, likewise.")
+    quota_burst_s: float = Field(
+        10.0, gt=0, le=3600, description="Seconds' worth of a rate that may be used at once after a pause."
+    )
+    searches_in_work_max: int = Field(
+        64, ge=1, le=10_000, description="Searches in work at once; more wait, and tenants take turns by their weights."
+    )
+    answers_in_work_max: int = Field(256, ge=1, le=10_000, description="Answers in work at once, likewise.")
+    tenant_waiting_max: int = Field(
+        256, ge=1, le=10_000, description="Searches, and answers, of one tenant that wait; more are refused."
     )
 
     chunk_size_default: int = Field(
@@ -246,3 +300,9 @@ class GatewayConfig(ServiceConfig):
         True,
         description="Cache searches' replies; their keys hold the collection's generation, so no reply outlives a change.",
     )
+
+    @model_validator(mode="after")
+    def _issuer_has_an_audience(self) -> Self:
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("oidc_audience is needed where there is an oidc_issuer: tokens for others must not do")
+        return self

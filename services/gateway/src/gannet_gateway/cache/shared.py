@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -74,6 +74,11 @@ class SharedTier:
         if stored is None:
             return None
         return list(_before_none(_opened(key, data) for data in stored))
+
+    async def evaluate(self, script: str, keys: Sequence[str], arguments: Sequence[str]) -> bytes | None:
+        """What a Lua script gives back; None where Redis does not answer."""
+        request = cast("Callable[..., Awaitable[bytes]]", self._client.eval)
+        return await self._ask("script", partial(request, script, len(keys), *keys, *arguments))
 
     async def probe(self) -> None:
         """Raises if Redis does not answer; says so whatever the breaker thinks."""

@@ -15,6 +15,7 @@ from gannet_gateway.documents.upload import Message, UploadStream
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.names import CollectionName, parse_collection, parse_document
 from gannet_gateway.paging import page_size, read_token, write_token
+from gannet_gateway.tenants.quotas import Quotas
 from gannet_gateway.vectors.points import qdrant_collection
 from gannet_gateway.vectors.retriever import Retriever
 from gannet_gateway.vectors.visible import Snapshot
@@ -29,10 +30,18 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
     """See documents.proto."""
 
     def __init__(
-        self, ledger: Ledger, blobs: Blobs, ingester: Ingester, retriever: Retriever, config: GatewayConfig
+        self,
+        ledger: Ledger,
+        blobs: Blobs,
+        ingester: Ingester,
+        config: GatewayConfig,
+        *,
+        retriever: Retriever,
+        quotas: Quotas,
     ) -> None:
         self._ledger = ledger
         self._retriever = retriever
+        self._quotas = quotas
         self._blobs = blobs
         self._ingester = ingester
         self._config = config
@@ -56,6 +65,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
 
         async def index_document(upload: Upload) -> Indexed:
             await access.check_replaceable(self._ledger, upload.name)
+            await self._quotas.admit_document(upload.name.tenant, len(upload.content))
             return await self._ingester.index(collection, upload)
 
         stream = UploadStream(

@@ -1,16 +1,44 @@
-"""Whether a call may begin: its scope."""
+"""Whether a call may begin, and when: its scope, its tenant's rate, its tenant's turn."""
 
-from gannet_gateway.tenants.scopes import authorize
+from collections.abc import Callable
+
+from gannet_gateway.auth import Tenants
+from gannet_gateway.tenants.gate import Gate
+from gannet_gateway.tenants.quotas import Quotas
+from gannet_gateway.tenants.scopes import REQUIRED, Scope, authorize
 from gannet_service.call import Principal
+
+# Methods that count as queries, and whether they take a generator's tokens.
+_QUERIES = {
+    "/gannet.gateway.v1.SearchService/Search": False,
+    "/gannet.gateway.v1.AnswerService/Answer": True,
+    "/gannet.gateway.v1.AnswerService/StreamAnswer": True,
+}
 
 
 class Admission:
-    """Asked once a call, after authentication."""
+    """Asked once a call, after authentication. Searches and answers have a gate each: an answer may hold its place for a minute."""
 
-    async def admit(self, method: str, principal: Principal) -> None:
-        """Let the call begin.
+    def __init__(self, tenants: Tenants, quotas: Quotas, *, searches: Gate, answers: Gate) -> None:
+        self._tenants = tenants
+        self._quotas = quotas
+        self._searches = searches
+        self._answers = answers
+
+    async def admit(self, method: str, principal: Principal) -> Callable[[], None] | None:
+        """Let the call begin, at its turn; gives back what to call when it has ended.
 
         Raises:
             PermissionDenied: the caller lacks the method's scope.
+            QuotaExceeded: the tenant has used up its rate.
+            Overloaded: too many calls of the tenant wait already.
         """
         authorize(method, principal)
+        takes_tokens = _QUERIES.get(method)
+        if takes_tokens is None:
+            return None
+        tenant = await self._tenants.tenant(principal.tenant)
+        await self._quotas.admit_query(tenant, tokens=takes_tokens)
+        gate = self._answers if REQUIRED[method] is Scope.ANSWER else self._searches
+        await gate.enter(tenant.id, tenant.limits.weight or 1.0)
+        return gate.leave

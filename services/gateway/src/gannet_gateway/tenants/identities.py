@@ -23,9 +23,14 @@ def identities_of(user: str, groups: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*([f"user:{user}"] if user else []), *(f"group:{group}" for group in groups)}))
 
 
+def is_id(value: str) -> bool:
+    """Whether `value` may name a user or a group."""
+    return _ID.fullmatch(value) is not None
+
+
 def check_user(value: str, field: str) -> str:
     """`value` if it may name a user or a group."""
-    if not _ID.fullmatch(value):
+    if not is_id(value):
         problem = f"1 to {ID_CHARACTERS_MAX} printable ASCII characters without spaces and commas"
         raise InvalidInput(f"{field}: {value[:100]!r} is not {problem}", field=field)
     return value
