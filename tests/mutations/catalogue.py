@@ -1,6 +1,7 @@
 """The deliberate breaks: which promise each one breaks, where, and the test that must notice."""
 
 from answering import ANSWERING
+from generating import GENERATING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from reading import PARSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
@@ -295,5 +296,5 @@ KERNELS = (
 
 MUTATIONS = (
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING,
+    *PARSING, *ANSWERING, *GENERATING,
 )  # fmt: skip

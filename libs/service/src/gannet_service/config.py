@@ -183,9 +183,10 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 def _explain(kind: type[ServiceConfig], problem: Mapping[str, object]) -> str:
     location = cast("tuple[str | int, ...]", problem["loc"])
     field = str(location[0]) if location else kind.service
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] == "extra_forbidden" and len(location) == 1:
         return f"unknown setting {kind.service}.{field}{_nearest(field, list(kind.model_fields))}"
-    return f"{variable_name(kind, field)} ({kind.service}.{field}): {problem['msg']}"
+    place = ".".join(map(str, (kind.service, field, *location[1:])))
+    return f"{variable_name(kind, field)} ({place}): {problem['msg']}"
 
 
 def _option(arguments: list[str], name: str) -> str | None:

@@ -3,9 +3,9 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from gannet_service.config import ServiceConfig, variable_name
@@ -52,13 +52,29 @@ def _table(kind: type[ServiceConfig], fields: Sequence[str], *, prefix: str) -> 
     lines = ["| variable | default | bounds | what it is |", "|---|---|---|---|"]
     for name in fields:
         field = kind.model_fields[name]
-        cells = [f"`{prefix}{variable_name(kind, name)}`", _default(field), _bounds(field), field.description or ""]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        variable = f"{prefix}{variable_name(kind, name)}"
+        lines.append(_row(variable, field))
+        lines += [_row(f"{variable}[].{inner}", one) for inner, one in _items(field).items()]
     return "\n".join(lines)
+
+
+def _row(variable: str, field: FieldInfo) -> str:
+    cells = [f"`{variable}`", _default(field), _bounds(field), field.description or ""]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _items(field: FieldInfo) -> dict[str, FieldInfo]:
+    """The settings of one entry, where a setting is a list of such."""
+    for item in get_args(field.annotation):
+        if isinstance(item, type) and issubclass(item, BaseModel):
+            return dict(item.model_fields)
+    return {}
 
 
 def _default(field: FieldInfo) -> str:
     value: Any = field.default
+    if field.is_required():
+        return "needed"
     if value is None or value == "":
         return "–"
     if isinstance(value, SecretStr):

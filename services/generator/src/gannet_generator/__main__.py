@@ -8,10 +8,8 @@ from prometheus_client import Gauge
 
 from gannet.generator.v1.generator_pb2_grpc import add_GeneratorServicer_to_server
 from gannet_generator.config import GeneratorConfig
-from gannet_generator.decoding import open_decoder
-from gannet_generator.extractive.generator import ExtractiveGenerator, Policy
-from gannet_generator.generation import Generator
 from gannet_generator.limits import Limits
+from gannet_generator.opening import open_generators
 from gannet_generator.scoring import PairScorer
 from gannet_generator.servicer import SERVICE, GeneratorServicer
 from gannet_generator.verification import WEIGHTS, Bounds, Verifier
@@ -30,13 +28,14 @@ async def main() -> None:
     """Serve until told to stop."""
     config = load(GeneratorConfig)
     telemetry.set_up(config)
-    encoder = _open(config, config.sessions or max(1, cores_available() // config.threads))
-    scorer = PairScorer(encoder, queue_requests_max=config.concurrent_rpcs_max)
+    try:
+        scorer = PairScorer(_open_encoder(config), queue_requests_max=config.concurrent_rpcs_max)
+        generators = await open_generators(config, scorer)
+    except (ModelError, OSError, ValueError) as error:
+        hint = "; `make models` builds the models" if isinstance(error, ModelError) else ""
+        print(f"generator: {error}{hint}", file=sys.stderr)  # noqa: T201 - for who starts it
+        raise SystemExit(EXIT_CONFIG) from error
     Gauge("gannet_model_waiting", "Texts that wait for the model.").set_function(lambda: scorer.waiting)
-    # The first answers requests that name none.
-    generators: dict[str, Generator] = {"extractive": ExtractiveGenerator(scorer, _policy(config))}
-    if config.decoder_model:
-        generators["decoder"] = await open_decoder(config)
     bounds = Bounds(sentence_bytes_max=config.sentence_bytes_max, sentences_max=config.verify_sentences_max)
     verifier = Verifier(scorer, weights=WEIGHTS, threshold=config.verify_threshold, bounds=bounds)
     limits = Limits(
@@ -55,24 +54,12 @@ async def main() -> None:
     )
 
 
-def _policy(config: GeneratorConfig) -> Policy:
-    return Policy(
-        threshold=config.threshold,
-        margin=config.margin,
-        sentence_bytes_max=config.sentence_bytes_max,
-        sentences_scored_max=config.sentences_scored_max,
-    )
-
-
-def _open(config: GeneratorConfig, sessions: int) -> CrossEncoder:
-    """The model, built first where it is not; ends the process where it cannot be had."""
-    try:
-        entry = load_manifest(config.manifest).entry(config.model)
-        built = ensure_built(entry, config.precision or None, config.models_dir)
-        return CrossEncoder.open(built, sessions=sessions, threads=config.threads, queue_max=config.queue_texts_max)
-    except ModelError as error:
-        print(f"generator: {error}; `make models` builds the models", file=sys.stderr)  # noqa: T201 - for who starts it
-        raise SystemExit(EXIT_CONFIG) from error
+def _open_encoder(config: GeneratorConfig) -> CrossEncoder:
+    """The model, built first where it is not."""
+    sessions = config.sessions or max(1, cores_available() // config.threads)
+    entry = load_manifest(config.manifest).entry(config.model)
+    built = ensure_built(entry, config.precision or None, config.models_dir)
+    return CrossEncoder.open(built, sessions=sessions, threads=config.threads, queue_max=config.queue_texts_max)
 
 
 if __name__ == "__main__":

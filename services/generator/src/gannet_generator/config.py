@@ -3,10 +3,66 @@
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gannet_service.config import ServiceConfig
+
+# What requests call the generator that quotes, and the decoder.
+EXTRACTIVE = "extractive"
+DECODER = "decoder"
+
+
+class UpstreamConfig(BaseModel):
+    """A server that speaks OpenAI's chat completions, and how it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    base_url: str = Field(
+        pattern=r"^https?://\S+$",
+        max_length=2048,
+        description="Up to and with the version, e.g. `https://api.openai.com/v1` or `http://vllm:8000/v1`.",
+    )
+    model: str = Field(min_length=1, max_length=256, description="The upstream's name of the model.")
+    key_file: Path | None = Field(
+        None, description="File with the key, read again when it changes; empty for a server that wants none."
+    )
+    name: str = Field(
+        "upstream", pattern="^[a-z][a-z0-9-]{0,39}$", description="What requests call the generator; unique."
+    )
+    tokens_max: int = Field(4096, ge=1, le=1_000_000, description="Most tokens of one answer.")
+    tokens_default: int = Field(
+        1024,
+        ge=1,
+        le=1_000_000,
+        description="Most tokens of an answer whose request does not say; at most `tokens_max`.",
+    )
+    tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the upstream calls that bound; OpenAI's reasoning models want the second."
+    )
+    context_tokens_max: int = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="Most tokens of prompt and answer together, for prompts to be packed by; 0 if unknown.",
+    )
+    streams_max: int = Field(64, ge=1, le=10_000, description="Answers in work at once.")
+    queue_max: int = Field(64, ge=0, le=10_000, description="Requests that may wait for that; more are refused.")
+    attempts_max: int = Field(3, ge=1, le=10, description="Attempts at a first token; never repeated after it.")
+    backoff_s: float = Field(
+        0.2, ge=0, le=10, description="Longest pause before the second attempt, seconds; doubles to 2."
+    )
+    connect_timeout_s: float = Field(3.0, gt=0, le=60, description="Most time for a connection, seconds.")
+    first_token_timeout_s: float = Field(
+        20.0, gt=0, le=600, description="Most time from an attempt's start to its first token, seconds."
+    )
+    next_token_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest silence after that, seconds.")
+
+    @model_validator(mode="after")
+    def _the_default_is_allowed(self) -> Self:
+        if self.tokens_default > self.tokens_max:
+            raise ValueError(f"tokens_default {self.tokens_default} is more than tokens_max {self.tokens_max}")
+        return self
 
 
 class GeneratorConfig(ServiceConfig):
@@ -161,6 +217,21 @@ class GeneratorConfig(ServiceConfig):
         allow_inf_nan=False,
         description="Temperature of requests that name none; 0 takes the likeliest token.",
     )
+
+    upstreams: list[UpstreamConfig] = Field(
+        [],
+        max_length=16,
+        description="Servers that write answers, each a generator; a JSON list in the environment, `[[generator.upstreams]]` in a file. "
+        "The first of them answers requests that name no generator.",
+    )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [EXTRACTIVE, DECODER, *(upstream.name for upstream in self.upstreams)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"upstreams: more than one generator is called {' and '.join(twice)}")
+        return self
 
     @model_validator(mode="after")
     def _an_answer_fits(self) -> Self:
