@@ -5,6 +5,8 @@ import pytest
 from integration.edge.edge_server import COLLECTION, point
 from qdrant_client import AsyncQdrantClient, models
 
+from gannet_edge.redundant import LOOKS_MIN
+
 MUST_T1 = models.Filter(must=[models.FieldCondition(key="tenant", match=models.MatchValue(value="t1"))])
 DENSE = [1.0, 2.0, 0.0, 0.5]
 
@@ -109,6 +111,26 @@ async def test_query_idf_corpus_hides_other_tenants_statistics(client: AsyncQdra
     await upsert(client, *others)
     assert await scores(scoped) == pytest.approx(alone_scoped)
     assert await scores(None) != pytest.approx(alone_global)
+
+
+async def test_query_that_comes_again_and_again_is_still_filtered(client: AsyncQdrantClient):
+    """Conditions that every point meets are left out after a while, without a trace in the answer, until a point does not meet them."""
+    await upsert(client, *(point(number) for number in range(6)))
+    query = models.SparseVector(indices=[11], values=[1.0])
+    scoped = models.SearchParams(idf=models.IdfCorpusParams(corpus=MUST_T1))
+
+    async def found():
+        answer = await client.query_points(
+            COLLECTION, query=query, using="bm25", query_filter=MUST_T1, search_params=scoped
+        )
+        return [(hit.id, pytest.approx(hit.score)) for hit in answer.points]
+
+    first = await found()
+    assert first
+    for _ in range(LOOKS_MIN + 1):
+        assert await found() == first
+    await upsert(client, *(point(number, tenant="t2") for number in range(100, 110)))
+    assert await found() == first
 
 
 async def test_query_batch_answers_like_single_queries(client: AsyncQdrantClient):

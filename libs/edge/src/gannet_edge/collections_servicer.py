@@ -147,10 +147,9 @@ def _dense(name: str, params: grpc.VectorParams) -> DenseSchema:
 
 
 def _vector_name(name: str) -> str:
-    if not name.isidentifier() or len(name) > 64:
-        raise InvalidInput(
-            f"vectors_config: {name[:64]!r} is no name of 1 to 64 letters, digits and '_'", field="vectors_config"
-        )
+    if not name.replace("-", "_").isidentifier() or len(name) > 64:
+        problem = f"vectors_config: {name[:64]!r} is no name of 1 to 64 letters, digits, '_' and '-'"
+        raise InvalidInput(problem, field="vectors_config")
     return name
 
 

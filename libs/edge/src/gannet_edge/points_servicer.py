@@ -29,7 +29,7 @@ from gannet_edge.points import (
     to_points,
     vectors_selector,
 )
-from gannet_edge.queries import LIMIT_DEFAULT, to_query
+from gannet_edge.queries import LIMIT_DEFAULT, Against, to_query
 from gannet_edge.store import Collection, Store
 from gannet_edge.unimplemented import refuse_the_rest
 from gannet_service.errors import InvalidInput, NotFound, Overloaded, Unimplemented
@@ -174,7 +174,7 @@ class PointsServicer(Base):
         """The points nearest to a vector, or the fusion of several such searches."""
         started = time.monotonic()
         collection = self._store.collection(request.collection_name)
-        query = to_query(request, collection.schema, self._store.limits)
+        query = to_query(request, self._against(collection))
         points = collection.read(lambda shard: shard.query(query))
         return grpc.QueryResponse(result=map(scored_message, points), time=time.monotonic() - started)
 
@@ -185,12 +185,26 @@ class PointsServicer(Base):
         collection = self._store.collection(request.collection_name)
         limits = self._store.limits
         validate.size("query_points", len(request.query_points), limits.batch_queries, least=1)
-        batch = QueryBatchRequest([to_query(query, collection.schema, limits) for query in request.query_points])
+        against = self._against(collection)
+        batch = QueryBatchRequest([to_query(query, against) for query in request.query_points])
         answers = collection.read(lambda shard: shard.query_batch(batch))
         return grpc.QueryBatchResponse(
             result=(grpc.BatchResult(result=map(scored_message, points)) for points in answers),
             time=time.monotonic() - started,
         )
+
+    def _against(self, collection: Collection) -> Against:
+        limits = self._store.limits
+
+        def met_by_all(condition: grpc.Condition) -> bool:
+            met = to_filter(grpc.Filter(must=[condition]), limits)
+            count = collection.read(lambda shard: shard.count(CountRequest(exact=True, filter=met)))
+            return count == collection.read(lambda shard: shard.count(CountRequest(exact=True)))
+
+        def needed(message: grpc.Filter) -> grpc.Filter | None:
+            return collection.redundant.without(message, met_by_all)
+
+        return Against(collection.schema, limits, needed)
 
 
 async def _acknowledge(collection: Collection, request: _Write, started: float) -> grpc.PointsOperationResponse:

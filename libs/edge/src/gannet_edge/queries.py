@@ -1,10 +1,20 @@
 """Qdrant's universal query as an Edge query: nearest neighbours, and reciprocal rank fusion of prefetches."""
 
 import math
-from typing import cast
+from collections.abc import Callable
+from typing import NamedTuple, cast
 
 from qdrant_client import grpc
-from qdrant_edge import Filter, Fusion, IdfParams, Prefetch, Query, QueryRequest, SearchParams
+from qdrant_edge import (
+    Filter,
+    Fusion,
+    IdfParams,
+    Prefetch,
+    QuantizationSearchParams,
+    Query,
+    QueryRequest,
+    SearchParams,
+)
 
 from gannet_edge import validate
 from gannet_edge.filters import to_filter
@@ -17,11 +27,22 @@ LIMIT_DEFAULT = 10
 # Qdrant's default: the score of the result at 0-based position p is 1 / (p + 2).
 RRF_K_DEFAULT = 2
 RRF_K_MAX = 1_000_000
+OVERSAMPLING = 2.0
 
 Common = grpc.QueryPoints | grpc.PrefetchQuery
+# Takes out of a filter what need not be checked; None where nothing is left.
+Needed = Callable[[grpc.Filter], grpc.Filter | None]
 
 
-def to_query(message: grpc.QueryPoints, schema: CollectionSchema, limits: Limits) -> QueryRequest:
+class Against(NamedTuple):
+    """What a query is read against: the collection's vectors, the bounds, and what its filters can do without."""
+
+    schema: CollectionSchema
+    limits: Limits
+    needed: Needed
+
+
+def to_query(message: grpc.QueryPoints, against: Against) -> QueryRequest:
     """Convert `message`.
 
     Raises:
@@ -30,12 +51,11 @@ def to_query(message: grpc.QueryPoints, schema: CollectionSchema, limits: Limits
     """
     if message.HasField("lookup_from"):
         raise Unimplemented("lookup_from: the embedded Qdrant searches by vector only")
+    schema, limits = against.schema, against.limits
     validate.size("prefetch", len(message.prefetch), limits.prefetches)
     limit = _limit(message, limits, "limit")
     validate.size("offset", limit + message.offset, limits.results)
-    prefetches = [
-        _prefetch(prefetch, schema, limits, f"prefetch[{at}]") for at, prefetch in enumerate(message.prefetch)
-    ]
+    prefetches = [_prefetch(prefetch, against, f"prefetch[{at}]") for at, prefetch in enumerate(message.prefetch)]
     return QueryRequest(
         limit=limit,
         offset=message.offset,
@@ -43,20 +63,20 @@ def to_query(message: grpc.QueryPoints, schema: CollectionSchema, limits: Limits
         prefetches=prefetches,
         with_vector=vectors_selector(message.with_vectors, schema),
         with_payload=payload_selector(message.with_payload),
-        filter=_filter(message, limits, "filter"),
+        filter=_filter(message, against, "filter"),
         score_threshold=_threshold(message, "score_threshold"),
-        params=None if prefetches else _params(message, limits, "params"),
+        params=None if prefetches else _params(message, against, "params"),
     )
 
 
-def _prefetch(message: grpc.PrefetchQuery, schema: CollectionSchema, limits: Limits, field: str) -> Prefetch:
+def _prefetch(message: grpc.PrefetchQuery, against: Against, field: str) -> Prefetch:
     if message.prefetch or message.HasField("lookup_from"):
         raise Unimplemented(f"{field}: the embedded Qdrant has no nested prefetch and no lookup_from")
     return Prefetch(
-        limit=_limit(message, limits, f"{field}.limit"),
-        query=_nearest(message, schema, limits, f"{field}.query"),
-        params=_params(message, limits, f"{field}.params"),
-        filter=_filter(message, limits, f"{field}.filter"),
+        limit=_limit(message, against.limits, f"{field}.limit"),
+        query=_nearest(message, against.schema, against.limits, f"{field}.query"),
+        params=_params(message, against, f"{field}.params"),
+        filter=_filter(message, against, f"{field}.filter"),
         score_threshold=_threshold(message, f"{field}.score_threshold"),
     )
 
@@ -98,8 +118,14 @@ def _limit(message: Common, limits: Limits, field: str) -> int:
     return validate.size(field, limit, limits.results, least=1)
 
 
-def _filter(message: Common, limits: Limits, field: str) -> Filter | None:
-    return to_filter(message.filter, limits, field) if message.HasField("filter") else None
+def _filter(message: Common, against: Against, field: str) -> Filter | None:
+    return _needed(message.filter, against, field) if message.HasField("filter") else None
+
+
+def _needed(message: grpc.Filter, against: Against, field: str) -> Filter | None:
+    validate.size(field, len(message.must), against.limits.conditions)
+    needed = against.needed(message)
+    return None if needed is None else to_filter(needed, against.limits, field)
 
 
 def _threshold(message: Common, field: str) -> float | None:
@@ -110,10 +136,15 @@ def _threshold(message: Common, field: str) -> float | None:
     return message.score_threshold
 
 
-def _params(message: Common, limits: Limits, field: str) -> SearchParams | None:
-    """Only the IDF corpus has a meaning here: every search is exact, over vectors that are not quantised."""
-    if not message.params.HasField("idf"):
-        return None
-    idf = message.params.idf
-    corpus = to_filter(idf.corpus, limits, f"{field}.idf.corpus") if idf.HasField("corpus") else None
-    return SearchParams(idf=IdfParams(corpus=corpus))
+def _params(message: Common, against: Against, field: str) -> SearchParams | None:
+    """For BM25 the IDF corpus; for dense vectors how far the quantised copies are trusted."""
+    idf = quantization = None
+    if message.params.HasField("idf"):
+        given = message.params.idf
+        corpus = _needed(given.corpus, against, f"{field}.idf.corpus") if given.HasField("corpus") else None
+        idf = IdfParams(corpus=corpus)
+    if message.using in against.schema.dense:
+        # The scan of the int8 copies finds twice what is wanted, which the vectors themselves put in order.
+        exact = message.params.exact or message.params.quantization.ignore
+        quantization = QuantizationSearchParams(ignore=exact, rescore=True, oversampling=OVERSAMPLING)
+    return SearchParams(idf=idf, quantization=quantization) if idf or quantization else None

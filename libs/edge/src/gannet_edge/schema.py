@@ -13,6 +13,8 @@ from qdrant_edge import (
     EdgeVectorParams,
     HnswIndexConfig,
     Modifier,
+    ScalarQuantizationConfig,
+    ScalarType,
 )
 
 DistanceName = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
@@ -25,6 +27,8 @@ VACUUM_POINTS_MIN = 1_000
 # Edge demands values for a graph that is never built.
 HNSW_EF_CONSTRUCT = 4
 FULL_SCAN_KB = 10_000
+# Values beyond are cut off in the copies.
+INT8_QUANTILE = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +77,17 @@ def edge_config(schema: CollectionSchema, segment_points: int) -> EdgeConfig:
     There is no HNSW graph (`m=0`): building one stopped all answers for 5.0 s at 20,000 points x 384 dimensions and grows with the
     collection, while closing a plain segment takes 0.3 s at 10,000 points and 0.7 s at 30,000, and searching plain segments is exact.
     Smaller segments pause less and search slower: a hybrid query of 60,000 points took 3.4 ms in segments of 10,000, 1.1 ms in
-    segments of 30,000.
+    segments of 30,000. Closed segments hold an int8 copy of every vector beside it, a quarter of its size, which is scanned first: 1.9 ms
+    instead of 8 over 100,000 points.
     """
     dimension = max((params.size for params in schema.dense.values()), default=SPARSE_DIMENSION)
+    copies = ScalarQuantizationConfig(type=ScalarType.Int8, quantile=INT8_QUANTILE, always_ram=True)
     segment_kb = max(2, segment_points * dimension * FLOAT_BYTES // 1024)
     return EdgeConfig(
         vectors={
-            name: EdgeVectorParams(size=params.size, distance=getattr(Distance, params.distance))
+            name: EdgeVectorParams(
+                size=params.size, distance=getattr(Distance, params.distance), quantization_config=copies
+            )
             for name, params in schema.dense.items()
         },
         sparse_vectors={

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 import structlog
 from qdrant_edge import EdgeShard, UpdateOperation
 
+from gannet_edge.redundant import RedundantConditions
 from gannet_edge.schema import CollectionSchema, edge_config
 from gannet_edge.validate import Limits, collection_name
 from gannet_service.errors import (
@@ -61,6 +62,7 @@ class Collection:
         self._shard = shard
         self._flushed: asyncio.Future[None] | None = None
         self._broken = ""
+        self.redundant = RedundantConditions()
         # Points written or deleted since the last `optimise`; what was stored before the start may need it too.
         self.changed_points = self.info().points_count
 
@@ -85,6 +87,7 @@ class Collection:
             InternalError: Edge refused it all the same.
             NotReady: see `read`.
         """
+        self.redundant.forget()
         with self._guard(InternalError):
             self._shard.update(operation)
         self.changed_points += points
