@@ -3,6 +3,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from unit.gateway.fakes import COLLECTION, candidate, collection_record
 
 from gannet.gateway.v1 import search_pb2
@@ -14,7 +15,7 @@ from gannet_gateway.names import CollectionName
 from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
 from gannet_gateway.search.servicer import SearchServicer
 from gannet_service import call
-from gannet_service.errors import DependencyUnavailable, PermissionDenied
+from gannet_service.errors import DependencyUnavailable, InvalidInput, PermissionDenied
 
 
 class World:
@@ -29,7 +30,8 @@ class World:
         cache = TieredCache("results", LocalTier(bytes_max=1 << 20, ttl_s=60), None)
         self.servicer = SearchServicer(self, self, self, cache, GatewayConfig())  # pyright: ignore[reportArgumentType] - it acts as all three
 
-    async def collection_settings(self, name: CollectionName) -> Collection:
+    async def collection_settings(self, name: CollectionName, staleness_s_max: float) -> Collection:
+        self.staleness_s_max = staleness_s_max
         return dataclasses.replace(self.collection, name=name)
 
     async def search(self, collection: Collection, query: Query) -> Result:
@@ -54,6 +56,12 @@ class World:
         )
         reply = await self.servicer.Search(request, None)
         return search_pb2.SearchResponse.FromString(reply) if isinstance(reply, bytes) else reply
+
+
+def stale(accepted: str | None) -> search_pb2.SearchRequest:
+    """A request whose max_staleness is given in JSON's form."""
+    fields = {} if accepted is None else {"maxStaleness": accepted}
+    return json_format.ParseDict({"parent": str(COLLECTION), "query": "q", **fields}, search_pb2.SearchRequest())
 
 
 async def test_search_again_is_answered_from_the_cache_with_timings_of_its_own():
@@ -82,6 +90,22 @@ async def test_search_that_was_asked_by_another_credential_is_checked_anew():
     call.set_current(call.Call(method="m", request_id="r", deadline=None, principal=principal))
     with pytest.raises(PermissionDenied):
         await world.ask()
+
+
+@pytest.mark.parametrize("given, understood", [(None, 0.0), ("0s", 0.0), ("1.5s", 1.5), ("60s", 60.0)])
+async def test_search_takes_a_generation_as_old_as_its_caller_accepts(given: str | None, understood: float):
+    """The latest, unless the caller says otherwise."""
+    world = World()
+    await world.servicer.Search(stale(given), None)
+    assert world.staleness_s_max == understood
+
+
+@pytest.mark.parametrize("given", ["-1s", "60.1s"])
+async def test_search_of_a_staleness_out_of_bounds_is_refused(given: str):
+    """By its field."""
+    with pytest.raises(InvalidInput) as caught:
+        await World().servicer.Search(stale(given), None)
+    assert caught.value.field == "max_staleness"
 
 
 async def test_search_after_its_collection_changed_follows_the_new_settings():

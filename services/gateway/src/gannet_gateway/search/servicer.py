@@ -44,6 +44,7 @@ class _Asked:
     text: str
     options: Options
     page: Page
+    staleness_s_max: float
     last: _Resolved | None = None
 
 
@@ -74,7 +75,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         del context
         started = time.perf_counter()
         asked = self._asked(request)
-        collection = await self._reader.collection_settings(asked.name)
+        collection = await self._reader.collection_settings(asked.name, asked.staleness_s_max)
         page = asked.page
         if page.generation is not None:
             field = "page_token" if request.page_token else "generation"
@@ -107,7 +108,13 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             filter_bytes_max=self._config.filter_bytes_max,
         )
         name = parse_collection(request.parent, "parent")
-        return _Asked(name=name, text=text, options=options, page=wire.to_page(request, name))
+        return _Asked(
+            name=name,
+            text=text,
+            options=options,
+            page=wire.to_page(request, name),
+            staleness_s_max=wire.to_staleness_s(request.max_staleness),
+        )
 
     def _query(self, asked: _Asked, collection: Collection) -> Query:
         return Query.of(

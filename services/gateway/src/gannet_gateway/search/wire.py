@@ -3,6 +3,8 @@
 import hashlib
 import math
 
+from google.protobuf.duration_pb2 import Duration
+
 from gannet.gateway.v1 import search_pb2
 from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.documents.wire import to_struct
@@ -33,6 +35,7 @@ NEIGHBOURS_MAX = 5
 FEEDBACK_PASSAGES_MAX = 10
 FEEDBACK_WEIGHT_MAX = 10.0
 BALANCE_DEFAULT = 0.7
+STALENESS_S_MAX = 60.0
 
 _Message = (
     search_pb2.SearchOptions
@@ -112,6 +115,15 @@ def _feedback(message: search_pb2.FeedbackOptions, prefix: str) -> Feedback:
     return Feedback(
         passages=message.passages or FEEDBACK_PASSAGES, weight=FEEDBACK_WEIGHT if weight is None else weight
     )
+
+
+def to_staleness_s(message: Duration) -> float:
+    """How old the generation may be that the search reads, seconds."""
+    seconds = message.seconds + message.nanos / 1e9
+    if not 0 <= seconds <= STALENESS_S_MAX:
+        problem = f"max_staleness: {seconds:g} s; the limits are 0 to {STALENESS_S_MAX:g} s"
+        raise InvalidInput(problem, field="max_staleness")
+    return seconds
 
 
 def to_page(request: search_pb2.SearchRequest, collection: CollectionName) -> Page:

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
@@ -110,6 +111,7 @@ class SearchRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PAGING_DEPTH_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
     query: _builtins.str
@@ -128,6 +130,12 @@ class SearchRequest(_message.Message):
     def options(self) -> Global___SearchOptions:
         """options tune retrieval; absent means the defaults of the collection."""
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """max_staleness lets the reply be of a generation that was the latest so long before the call, 0 to 60 s, and spares a read of the
+        ledger where this server has one at hand; absent and 0 mean the latest.
+        """
+
     def __init__(
         self,
         *,
@@ -137,10 +145,11 @@ class SearchRequest(_message.Message):
         page_token: _builtins.str = ...,
         paging_depth: _builtins.int = ...,
         generation: _builtins.int = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "options", b"options", "page_token", b"page_token", "paging_depth", b"paging_depth", "parent", b"parent", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "max_staleness", b"max_staleness", "options", b"options", "page_token", b"page_token", "paging_depth", b"paging_depth", "parent", b"parent", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
