@@ -91,7 +91,7 @@ consistency: setup-dev ## many seeds of crashes against snapshot consistency; SE
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload clean
+.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -115,6 +115,9 @@ bench-embed-latency: setup models ## one query through the embedder beside a bar
 
 bench-overload: setup models ## the embedder under five times its capacity: goodput, refusals, memory, recovery
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_overload.py
+
+bench-search: setup models ## searches of 100,000 passages beside a haystack pipeline; installs it for itself (10 minutes, the first time more)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_search.py
 
 clean: ## remove the environment, models and data of this checkout
 	rm -rf $(VENV) .gannet bench-results dist

@@ -49,26 +49,36 @@ def ours(name: str, precision: Precision) -> BuiltModel:
 
 def embedder() -> PeerModel:
     """The embedder, written when first needed."""
+    return _written(EMBEDDER, "FeatureExtraction", _write_embedder)
 
-    def write(entry: ModelEntry, source: Path, folder: Path) -> None:
-        shutil.copyfile(source / "model.safetensors", folder / "model.safetensors")
-        _write_json(folder / "config.json", _read_json(source / "config.json"))
-        modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-        _write_json(
-            folder / "modules.json",
-            [
-                {"idx": number, "name": str(number), "path": path, "type": f"{_MODULE}.{kind}"}
-                for number, (path, kind) in enumerate(modules)
-            ],
-        )
-        _write_json(folder / "sentence_bert_config.json", {"max_seq_length": entry.tokens_max, "do_lower_case": False})
-        width = _read_json(source / "config.json")["hidden_size"]
-        _write_json(
-            folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
-        )
-        (folder / "2_Normalize").mkdir()
 
-    return _written(EMBEDDER, "FeatureExtraction", write)
+def torch_embedder() -> Path:
+    """The embedder in Hugging Face's layout alone, written when first needed."""
+    target = peers.HOME / "models" / f"{EMBEDDER}-torch-{_identity(load_manifest(None).entry(EMBEDDER))}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(target.with_suffix(".lock"), timeout=_TIMEOUT_S):
+        if not target.is_dir():
+            _write_torch(EMBEDDER, target, _write_embedder).rename(target)
+    return target
+
+
+def _write_embedder(entry: ModelEntry, source: Path, folder: Path) -> None:
+    shutil.copyfile(source / "model.safetensors", folder / "model.safetensors")
+    _write_json(folder / "config.json", _read_json(source / "config.json"))
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    _write_json(
+        folder / "modules.json",
+        [
+            {"idx": number, "name": str(number), "path": path, "type": f"{_MODULE}.{kind}"}
+            for number, (path, kind) in enumerate(modules)
+        ],
+    )
+    _write_json(folder / "sentence_bert_config.json", {"max_seq_length": entry.tokens_max, "do_lower_case": False})
+    width = _read_json(source / "config.json")["hidden_size"]
+    _write_json(
+        folder / "1_Pooling" / "config.json", {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+    )
+    (folder / "2_Normalize").mkdir()
 
 
 def reranker() -> PeerModel:
@@ -89,23 +99,13 @@ def reranker() -> PeerModel:
 
 def _written(name: str, kind: str, write: Callable[[ModelEntry, Path, Path], None]) -> PeerModel:
     entry = load_manifest(None).entry(name)
-    identity = json.dumps([_LAYOUT, entry.digests, entry.tokens_max], sort_keys=True)
-    target = peers.HOME / "models" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    target = peers.HOME / "models" / f"{name}-{_identity(entry)}"
     target.parent.mkdir(parents=True, exist_ok=True)
     model = PeerModel(torch=target, onnx=target / "optimised", int8=target / "int8")
     with filelock.FileLock(target.with_suffix(".lock"), timeout=_TIMEOUT_S):
         if target.is_dir():
             return model
-        print(f"writing {name} for the other systems ...", flush=True)
-        building = target.with_suffix(".building")
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir()
-        source = fetch(entry, MODELS, progress=print)
-        write(entry, source, building)
-        shutil.copyfile(source / "tokenizer.json", building / "tokenizer.json")
-        tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": entry.tokens_max, "do_lower_case": True}
-        _write_json(building / "tokenizer_config.json", tokenizer | _SPECIAL)
-        _write_json(building / "special_tokens_map.json", _SPECIAL)
+        building = _write_torch(name, target, write)
         with peers.Peer(f"export {name}", "export_worker", python=peers.ensure_env("infinity")) as exporter:
             exporter.call("export", folder=str(building), kind=kind, timeout_s=_TIMEOUT_S)
         shutil.rmtree(building / "fp32")
@@ -118,6 +118,28 @@ def _written(name: str, kind: str, write: Callable[[ModelEntry, Path, Path], Non
                 shutil.copyfile(building / file, building / exported / file)
         building.rename(target)
     return model
+
+
+def _write_torch(name: str, target: Path, write: Callable[[ModelEntry, Path, Path], None]) -> Path:
+    """Hugging Face's layout in a folder beside `target`."""
+    print(f"writing {name} for the other systems ...", flush=True)
+    entry = load_manifest(None).entry(name)
+    building = target.with_suffix(".building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    source = fetch(entry, MODELS, progress=print)
+    write(entry, source, building)
+    shutil.copyfile(source / "tokenizer.json", building / "tokenizer.json")
+    tokenizer = {"tokenizer_class": "BertTokenizer", "model_max_length": entry.tokens_max, "do_lower_case": True}
+    _write_json(building / "tokenizer_config.json", tokenizer | _SPECIAL)
+    _write_json(building / "special_tokens_map.json", _SPECIAL)
+    return building
+
+
+def _identity(entry: ModelEntry) -> str:
+    """Changes with the weights and with what is written around them."""
+    parts = json.dumps([_LAYOUT, entry.digests, entry.tokens_max], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from gannet_client import GannetClient
 
@@ -37,6 +38,11 @@ async def running(name: str) -> AsyncIterator[GannetClient]:
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
+
+
+def services(name: str) -> dict[str, Any]:
+    """The processes of the running stack `name`: port and pid of each service."""
+    return json.loads((ROOT / ".gannet" / name / "run" / "stack.json").read_text())["services"]
 
 
 async def _until_up(process: "subprocess.Popen[str]", state: Path) -> None:
