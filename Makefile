@@ -61,7 +61,7 @@ lock: setup-dev ## resolve requirements*.in into requirements*.lock
 
 # ---- checks -------------------------------------------------------------------------------------------------------------
 
-.PHONY: check lint types imports packages format protos config-docs mutations consistency
+.PHONY: check lint types imports packages format protos config-docs mutations consistency isolation
 lint: setup-dev ## ruff: rules and format
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && echo "lint: ok"
 
@@ -85,6 +85,9 @@ config-docs: setup-dev ## rewrite docs/configuration.md
 
 mutations: setup-dev models ## break each rule on purpose; every break must fail its test
 	@$(BIN)/python tests/mutations/run.py
+
+isolation: setup-dev models ## 100,000 rows of overlapping probes between tenants and between readers; ROWS=100000
+	GANNET_ISOLATION_ROWS=$(or $(ROWS),100000) $(BIN)/python -m pytest tests/integration/gateway/test_isolation.py -s
 
 consistency: setup-dev ## many seeds of crashes against snapshot consistency; SEEDS=100
 	GANNET_CONSISTENCY_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest tests/consistency -x

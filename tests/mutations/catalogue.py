@@ -2,6 +2,7 @@
 
 from answering import ANSWERING
 from generating import GENERATING
+from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from reading import PARSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
@@ -296,5 +297,5 @@ KERNELS = (
 
 MUTATIONS = (
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING, *GENERATING,
+    *PARSING, *ANSWERING, *GENERATING, *GUARDING,
 )  # fmt: skip

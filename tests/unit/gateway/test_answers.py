@@ -292,7 +292,13 @@ def test_sentences_max_over_the_limit_is_refused(value: int):
 
 
 @pytest.fixture
-def servicer(ledger: Ledger, database: Database) -> AnswerServicer:
+def charged() -> list[tuple[str, int]]:
+    """What tenants were charged."""
+    return []
+
+
+@pytest.fixture
+def servicer(ledger: Ledger, database: Database, charged: list[tuple[str, int]]) -> AnswerServicer:
     """The real servicer over a fake search and a fake generator."""
     pieces = [Said(text="č"), Cited(start_byte=0, end_byte=2, sources=((1, 6, 8),), score=2.5), done()]
     config = GatewayConfig()
@@ -300,7 +306,11 @@ def servicer(ledger: Ledger, database: Database) -> AnswerServicer:
     questions = Questions(ledger, conversations, Prompts(database, versions_max=9), config)
     resumable = ResumableAnswers(Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20), None)
     made = answerer(FakeGenerator({"g": Behaviour(pieces)}), conversations=conversations)
-    return AnswerServicer(questions, made, resumable, config)
+
+    async def charge(tenant: str, tokens: int) -> None:
+        charged.append((tenant, tokens))
+
+    return AnswerServicer(questions, made, resumable, config, charge_tokens=charge)
 
 
 async def test_answer_rpcs_number_their_events_and_agree(servicer: AnswerServicer):
@@ -314,6 +324,19 @@ async def test_answer_rpcs_number_their_events_and_agree(servicer: AnswerService
     assert list(whole.passages) == list(events[1].retrieved.passages)
     assert list(whole.completed.citations) == [events[3].citation]
     assert [model.role for model in whole.started.models] == ["embedder", "generator/g"]
+
+
+async def test_answer_charges_its_tenant_the_tokens_that_it_took(
+    servicer: AnswerServicer, charged: list[tuple[str, int]]
+):
+    """Once, before its last word is said."""
+    request = answer_pb2.AnswerRequest(parent="tenants/-/collections/docs", query="why?")
+    async for event in servicer.StreamAnswer(request, None):
+        assert bool(charged) == event.HasField("completed")
+        last = event.completed
+    usage = last.usage
+    assert charged == [("acme", usage.tokens_read + usage.prompt_tokens + usage.completion_tokens)]
+    assert charged[0][1] > 0
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from gannet.gateway.v1.search_pb2 import SearchOptions
 from gannet_gateway.clients import QueryVectors
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.search import wire
-from gannet_gateway.search.query import Degradation, Mode, Options, Passage, Query, Rerank
+from gannet_gateway.search.query import Degradation, Feedback, Mode, Options, Passage, Query, Rerank
 from gannet_gateway.search.search import Searcher, _share_s
 from gannet_gateway.vectors.lists import Found, Fusion
 from gannet_gateway.vectors.retriever import Wanted
 from gannet_gateway.vectors.visible import Snapshot
 from gannet_lexical.sparse import term_id
 from gannet_service import call, errors
+from gannet_service.call import Call, Principal
 from gannet_service.errors import InvalidInput
 
 CONFIG = GatewayConfig()
@@ -157,10 +158,12 @@ class FakeRetriever:
         candidates = [candidate(place, score=1 / (place + 1)) for place in range(count)]
         self.found = found or [Found(candidate=one) for one in candidates]
         self.asked: list[Wanted] = []
+        self.snapshots: list[Snapshot] = []
 
-    async def search(self, _snapshot: Snapshot, wanted: Wanted) -> list[Found]:
+    async def search(self, snapshot: Snapshot, wanted: Wanted) -> list[Found]:
         """As many as were asked for."""
         self.asked.append(wanted)
+        self.snapshots.append(snapshot)
         return self.found[: wanted.limit]
 
 
@@ -171,6 +174,15 @@ async def search(
     found = FakeRetriever(count)
     query = Query.of(text, options, RECORD, CONFIG, top_k_default=10)
     return await Searcher(embedder or Embedder(), found, reranker, CONFIG).search(RECORD, query), found
+
+
+async def test_search_sees_what_its_caller_reads():
+    """Every request to the vector store, that of the feedback too."""
+    identities = ("group:eng", "user:ann")
+    principal = Principal(tenant="acme", credential="k", identities=identities)
+    call.set_current(Call(method="test", request_id="r", deadline=None, principal=principal))
+    _, found = await search(Reranker([]), Options(rerank=False, feedback=Feedback()))
+    assert [snapshot.identities for snapshot in found.snapshots] == [identities, identities]
 
 
 async def test_search_reranked_orders_by_both_stages():

@@ -52,7 +52,14 @@ async def main() -> None:
     compile_all()
     reader = CollectionReader(ledger.collection_settings, database.version)
     answers = answering(
-        config, database, ledger=ledger, reader=reader, searcher=searcher, generator=generator, caches=caches
+        config,
+        database,
+        ledger=ledger,
+        reader=reader,
+        searcher=searcher,
+        generator=generator,
+        caches=caches,
+        charge_tokens=callers.quotas.charge_tokens,
     )
     searches = SearchServicer(reader, searcher, reranker, caches.results, config)
     await serve(

@@ -44,15 +44,16 @@ def answering(
     searcher: Searcher,
     generator: Generator,
     caches: Caches,
+    charge_tokens: Callable[[str, int], Awaitable[None]],
 ) -> Answering:
-    """The servicers, over what the gateway has opened."""
+    """The servicers, over what the gateway has opened; `charge_tokens` counts what a tenant's answer took."""
     conversations = Conversations(database, Bounds.of(config))
     prompts = Prompts(database, versions_max=config.prompt_versions_max)
     answerer = Answerer(searcher, generator, conversations, config)
     questions = Questions(reader, conversations, prompts, config)
     resumable = ResumableAnswers(_keeping(config), _shared_log(config, caches))
     servicers = (
-        AnswerServicer(questions, answerer, resumable, config),
+        AnswerServicer(questions, answerer, resumable, config, charge_tokens=charge_tokens),
         ConversationServicer(ledger, conversations),
         FeedbackServicer(ledger, FeedbackBook(database, entries_max=config.feedback_max)),
         PromptServicer(ledger, prompts),

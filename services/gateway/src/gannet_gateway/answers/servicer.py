@@ -1,13 +1,14 @@
 """AnswerService on the wire."""
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
 from gannet.gateway.v1 import answer_pb2, answer_pb2_grpc
 from gannet_gateway.answers import wire
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.events import Completed, Event
 from gannet_gateway.answers.log import AnswerKey
 from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import ResumableAnswers
@@ -17,15 +18,22 @@ from gannet_service import call
 
 
 class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
-    """See answer.proto."""
+    """See answer.proto. `charge_tokens` counts what a tenant's answer took."""
 
     def __init__(
-        self, questions: Questions, answerer: Answerer, resumable: ResumableAnswers, config: GatewayConfig
+        self,
+        questions: Questions,
+        answerer: Answerer,
+        resumable: ResumableAnswers,
+        config: GatewayConfig,
+        *,
+        charge_tokens: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._questions = questions
         self._answerer = answerer
         self._resumable = resumable
         self._config = config
+        self._charge_tokens = charge_tokens
 
     def add_to(self, server: Any) -> None:
         """Serve it."""
@@ -37,7 +45,7 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
         del context
         answer_id = uuid.uuid4().hex
         question = await self._questions.read(wire.to_asked(request, self._config), answer_id)
-        messages = wire.numbered(self._answerer.stream(question), answer_id)
+        messages = wire.numbered(self._charged(self._answerer.stream(question)), answer_id)
         if request.resumable:
             messages = wire.unpacked(self._resumable.begin(_key(answer_id), wire.packed(messages)))
         async with aclosing(messages):
@@ -70,6 +78,15 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
                     case _:
                         pass
         return response
+
+    async def _charged(self, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
+        tenant = call.principal().tenant
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, Completed):  # before it is told: nobody need ask for more after that
+                    tokens = event.tokens_read + event.prompt_tokens + event.completion_tokens
+                    await self._charge_tokens(tenant, tokens)
+                yield event
 
 
 def _key(answer_id: str) -> AnswerKey:
