@@ -21,6 +21,7 @@ def generate(out: Path) -> None:
         f"--proto_path={ROOT / 'protos'}",
         f"--proto_path={resources.files('grpc_tools') / '_proto'}",
         f"--proto_path={googleapis()}",
+        f"--proto_path={longrunning(out / 'include')}",
         f"--plugin=protoc-gen-mypy={Path(sys.executable).parent / 'protoc-gen-mypy'}",
         f"--plugin=protoc-gen-mypy_grpc={Path(sys.executable).parent / 'protoc-gen-mypy_grpc'}",
         f"--python_out={out}",
@@ -33,6 +34,7 @@ def generate(out: Path) -> None:
     ]
     if protoc.main(arguments) != 0:
         raise RuntimeError("protoc failed")
+    shutil.rmtree(out / "include")
     (out / "gannet.binpb").rename(out / "gannet" / "descriptors.binpb")
     for folder in [out / "gannet", *(path for path in (out / "gannet").rglob("*") if path.is_dir())]:
         (folder / "__init__.py").write_text(PACKAGE_DOC)
@@ -44,6 +46,14 @@ def googleapis() -> Path:
     import google.rpc  # noqa: PLC0415  (only needed here)
 
     return Path(next(iter(google.rpc.__path__))).parents[1]
+
+
+def longrunning(include: Path) -> Path:
+    """Make `include`, a folder in which google/longrunning/operations.proto has its own name: that package ships it under another."""
+    folder = include / "google" / "longrunning"
+    folder.mkdir(parents=True)
+    shutil.copy(googleapis() / "google" / "longrunning" / "operations_proto.proto", folder / "operations.proto")
+    return include
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def test_field_comments_open_with_the_name_of_the_field(tmp_path: Path):
     """Every field of every message is documented, beginning with its own name."""
     descriptors = tmp_path / "with-comments.binpb"
     files = sorted(str(path.relative_to(ROOT / "protos")) for path in (ROOT / "protos").rglob("*.proto"))
-    includes = (ROOT / "protos", resources.files("grpc_tools") / "_proto", GENERATOR["googleapis"]())
+    longrunning = GENERATOR["longrunning"](tmp_path / "include")
+    includes = (ROOT / "protos", resources.files("grpc_tools") / "_proto", GENERATOR["googleapis"](), longrunning)
     arguments = [*(f"--proto_path={path}" for path in includes), f"--descriptor_set_out={descriptors}"]
     assert protoc.main(["protoc", "--include_source_info", *arguments, *files]) == 0
     parsed = FileDescriptorSet.FromString(descriptors.read_bytes())

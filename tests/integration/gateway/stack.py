@@ -105,7 +105,7 @@ class Client:
     async def upload(self, files: Iterable[tuple[str, File | str]], parent: str = COLLECTION) -> list[Any]:
         """Upload whole documents; their final acknowledgements in the order sent."""
         acks = await self.send((message for name, file in files for message in _messages(name, file)), parent)
-        final = [ack for ack in acks if ack.WhichOneof("ack") != "received"]
+        final = [ack for ack in acks if ack.WhichOneof("ack") not in ("received", "accepted")]
         return [getattr(ack, ack.WhichOneof("ack")) for ack in sorted(final, key=lambda ack: ack.index)]
 
     async def document(self, document_id: str, start: int | None = None, end: int = 0) -> documents_pb2.Document:

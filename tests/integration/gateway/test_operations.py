@@ -56,9 +56,13 @@ async def test_metrics_count_the_calls(stack: Stack, client: Client):
 
 @pytest.fixture(scope="module")
 def fragile(start_gateway: Callable[..., Stack]) -> Stack:
-    """A gateway whose reranker does not exist, without authentication."""
+    """A gateway whose reranker does not exist, without authentication, which tries a document once."""
     return start_gateway(
-        reranker_target=f"127.0.0.1:{free_port()}", auth="false", bootstrap_tenant="anyone", bootstrap_api_key_file=None
+        reranker_target=f"127.0.0.1:{free_port()}",
+        auth="false",
+        bootstrap_tenant="anyone",
+        bootstrap_api_key_file=None,
+        job_attempts_max=1,
     )
 
 

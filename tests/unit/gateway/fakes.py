@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from gannet_gateway.clients import EmbeddingModel, TextVectors
+from gannet_gateway.ledger.job import Job, JobState
 from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.records import Change, Claim, Collection, Document, Publish, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
@@ -48,6 +49,34 @@ def document_record(name: DocumentName, **fields: Any) -> Document:
         "updated_at_s": 0.0,
     }
     return Document(name=name, **{**defaults, **fields})
+
+
+def job_record(**fields: Any) -> Job:
+    """A job that has succeeded."""
+    defaults = {
+        "number": 1,
+        "id": "j" * 32,
+        "operation": "o" * 32,
+        "document": COLLECTION.document("a.md"),
+        "blob": "u1",
+        "blob_bytes": 3,
+        "fields": {},
+        "state": JobState.SUCCEEDED,
+        "attempt": 1,
+        "holder": "",
+        "cancelled": False,
+        "chunks_total": 1,
+        "chunks_done": 1,
+        "chunks_cached": 0,
+        "error": None,
+        "revision": 1,
+        "generation": 2,
+        "unchanged": False,
+        "created_at_s": 1.0,
+        "updated_at_s": 2.0,
+        "ended_at_s": 2.0,
+    }
+    return Job(**{**defaults, **fields})
 
 
 def change(claim: Claim, **fields: Any) -> Change:

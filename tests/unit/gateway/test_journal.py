@@ -4,7 +4,8 @@ import pytest
 from unit.gateway.conftest import Clock
 from unit.gateway.fakes import COLLECTION, change, published
 
-from gannet_gateway.ledger.journal import Claimed, Journal
+from gannet_gateway.ledger.claiming import Claimed
+from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Purpose
 from gannet_gateway.ledger.retention import Retention

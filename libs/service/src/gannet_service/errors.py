@@ -178,6 +178,14 @@ def from_status(status: status_pb2.Status) -> GannetError:
     return kind(status.message, reason=reason, field=field, retry_after_s=retry_after_s)
 
 
+def of_code(code: str, message: str, *, reason: str, field: str | None = None) -> GannetError:
+    """The error that the status code of this name stands for, as it was written down; an unknown code becomes InternalError."""
+    kind = _BY_CODE.get(
+        next((each for each in grpc.StatusCode if each.name == code), grpc.StatusCode.UNKNOWN), InternalError
+    )
+    return kind(message, reason=reason, field=field)
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> GannetError:
     """The error behind a failed call; a peer without our details still gives the right type."""
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()

@@ -16,6 +16,7 @@ from gannet_gateway.documents.build import build
 from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger import engine
 from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.operations.servicer import OperationServicer
 from gannet_gateway.search.search import Searcher
 from gannet_gateway.search.servicer import SearchServicer
 from gannet_gateway.tenants.build import access
@@ -27,8 +28,8 @@ from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health, grpc_probe
 from gannet_service.serve import run, serve
 
-NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant")
-SERVICES = tuple(f"gannet.gateway.v1.{name}Service" for name in NAMES)
+NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant", "Job")
+SERVICES = (*(f"gannet.gateway.v1.{name}Service" for name in NAMES), "google.longrunning.Operations")
 
 
 async def main() -> None:
@@ -47,7 +48,8 @@ async def main() -> None:
     retriever = Retriever(qdrant, timeout_s=config.search_timeout_s)
     searcher = Searcher(embedder, retriever, reranker, config)
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
-    documents = DocumentServicer(ledger, blobs, ingestion.ingester, config, retriever=retriever, quotas=callers.quotas)
+    documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)
+    operations = OperationServicer(ingestion)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
     reader = CollectionReader(ledger.collection_settings, database.version)
@@ -70,7 +72,7 @@ async def main() -> None:
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
             partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
-            *(servicer.add_to for servicer in answers.servicers),
+            *(servicer.add_to for servicer in (operations, *answers.servicers)),
         ],
         health=Health(
             SERVICES,
@@ -87,7 +89,7 @@ async def main() -> None:
         authenticate=callers.authenticate,
         admit=callers.admission.admit,
         warm=ingestion.upkeep.start,
-        background=[ingestion.upkeep.renew, ingestion.upkeep.tidy, *callers.background],
+        background=[*ingestion.background, *callers.background],
         drain=[documents.drain],
         close=[
             *callers.close,

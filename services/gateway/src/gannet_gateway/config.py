@@ -160,6 +160,43 @@ class GatewayConfig(ServiceConfig):
         32, ge=1, le=256, description="Documents of one upload stream that are processed at once."
     )
     ingest_timeout_s: float = Field(600.0, ge=1, le=86_400, description="Most time for one document, seconds.")
+    jobs_in_work_max: int = Field(
+        128, ge=1, le=1024, description="Accepted documents that this gateway works on at once."
+    )
+    jobs_bytes_in_work_max: int = Field(
+        64 << 20,
+        ge=1024,
+        le=1 << 36,
+        description="Bytes of uploads that it works on at once; a larger one is worked on alone.",
+    )
+    jobs_queued_max: int = Field(
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Accepted documents of a tenant that wait or are in work; more are refused with RESOURCE_EXHAUSTED.",
+    )
+    job_attempts_max: int = Field(
+        10, ge=1, le=1000, description="Times that the work on a document is begun before it counts as failed."
+    )
+    job_pause_initial_s: float = Field(
+        0.5,
+        gt=0,
+        le=3600,
+        description="Pause after a first failed attempt, seconds; each further one is twice as long.",
+    )
+    job_pause_max_s: float = Field(60.0, gt=0, le=86_400, description="Longest such pause, seconds.")
+    job_poll_s: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="How often the ledger is asked for documents that other gateways accepted, or gave up, seconds.",
+    )
+    operation_retention_s: float = Field(
+        604_800.0, ge=60, le=31_536_000, description="Time for which an operation that has ended is kept, seconds."
+    )
+    request_id_retention_s: float = Field(
+        86_400.0, ge=60, le=2_592_000, description="Time for which a request id is remembered, seconds."
+    )
     publish_interval_ms: float = Field(
         10.0,
         ge=0,

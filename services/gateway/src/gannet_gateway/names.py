@@ -9,7 +9,7 @@ from gannet_service.errors import InvalidInput, PermissionDenied
 OWN_TENANT = "-"
 DOCUMENT_ID_BYTES_MAX = 512
 
-_CONVERSATION_ID = re.compile(r"[0-9a-f]{32}")
+_RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _COLLECTION_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -80,6 +80,17 @@ class PromptName:
         return f"{self.parent}/prompts/{self.prompt}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class OperationName:
+    """A long-running operation of a tenant."""
+
+    tenant: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"tenants/{self.tenant}/operations/{self.operation}"
+
+
 def parse_tenant(name: str, field: str) -> str:
     """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
     return _own_tenant(parse_any_tenant(name, field), field)
@@ -114,11 +125,20 @@ def parse_document(name: str, field: str) -> DocumentName:
 def parse_conversation(name: str, field: str) -> ConversationName:
     """The parts of a conversation's name, its tenant checked against the caller's."""
     head, separator, conversation = name.partition("/conversations/")
-    if not separator or not _CONVERSATION_ID.fullmatch(conversation):
+    if not separator or not _RANDOM_ID.fullmatch(conversation):
         expected = '"tenants/{tenant}/collections/{collection}/conversations/{conversation}"'
         raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
     parent = parse_collection(head, field)
     return ConversationName(parent.tenant, parent.collection, conversation)
+
+
+def parse_operation(name: str, field: str) -> OperationName:
+    """The parts of an operation's name, its tenant checked against the caller's."""
+    head, separator, operation = name.partition("/operations/")
+    if not separator or not _RANDOM_ID.fullmatch(operation):
+        expected = '"tenants/{tenant}/operations/{operation}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    return OperationName(parse_tenant(head, field), operation)
 
 
 def parse_prompt(name: str, field: str) -> tuple[PromptName, int | None]:

@@ -49,6 +49,12 @@ class Blobs:
         key = f"{UPLOADS}/{_folder(name)}/{uuid.uuid4().hex}"
         return key, self._store.writer(key)
 
+    async def put_upload(self, name: CollectionName, content: bytes) -> str:
+        """Store an upload that is in memory; its key."""
+        key = f"{UPLOADS}/{_folder(name)}/{uuid.uuid4().hex}"
+        await self._store.put(key, content)
+        return key
+
     async def read_upload(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of an upload; raises FileNotFoundError if there is none."""
         return await self._store.read(key, start, end)

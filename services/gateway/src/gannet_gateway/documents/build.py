@@ -1,17 +1,24 @@
 """Puts the parts that store documents together."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
+from gannet_gateway.documents.acceptance import Acceptor
+from gannet_gateway.documents.executor import Executor, JobLimits
 from gannet_gateway.documents.ingest import Ingester, Stores
+from gannet_gateway.documents.outcomes import Outcomes
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
+from gannet_gateway.documents.sweeper import Sweeper
 from gannet_gateway.documents.upkeep import Collector, Upkeep
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.jobs import Jobs
 from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.ledger.operations import Operations
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.parsing.parser import Parser, WorkerLimits
 from gannet_gateway.parsing.text import Limits
@@ -25,9 +32,20 @@ class Ingestion(NamedTuple):
     parser: Parser
     publisher: Publisher
     upkeep: Upkeep
+    acceptor: Acceptor
+    executor: Executor
+    operations: Operations
+    outcomes: Outcomes
+    sweeper: Sweeper
+
+    @property
+    def background(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """What runs for as long as the server."""
+        return (self.upkeep.renew, self.upkeep.tidy, self.executor.run)
 
     async def close(self) -> None:
-        """Finish the publish in work, end the processes."""
+        """Give jobs in work back, stop publishing, end the processes."""
+        await self.executor.close()
         await self.publisher.close()
         await self.parser.close()
 
@@ -54,5 +72,25 @@ def build(
         delay_s=config.collect_delay_s,
         kept=config.revisions_kept,
     )
+    jobs = Jobs(
+        database,
+        lease_s=config.lease_s,
+        queued_max=config.jobs_queued_max,
+        request_ids_s=config.request_id_retention_s,
+    )
+    operations = Operations(database)
+    outcomes = Outcomes(operations, poll_s=config.job_poll_s)
+    limits = JobLimits(
+        in_work_max=config.jobs_in_work_max,
+        bytes_max=config.jobs_bytes_in_work_max,
+        attempts_max=config.job_attempts_max,
+        pause_initial_s=config.job_pause_initial_s,
+        pause_max_s=config.job_pause_max_s,
+        poll_s=config.job_poll_s,
+        lease_s=config.lease_s,
+    )
+    sweeper = Sweeper(operations, blobs, kept_s=config.operation_retention_s)
+    executor = Executor(jobs, ingester, ledger=ledger, blobs=blobs, outcomes=outcomes, sweeper=sweeper, limits=limits)
     upkeep = Upkeep(stores, ingester, publisher, collector, lease_s=config.lease_s, alone=not database.shared)
-    return Ingestion(ingester, parser, publisher, upkeep)
+    acceptor = Acceptor(jobs, blobs, executor, outcomes)
+    return Ingestion(ingester, parser, publisher, upkeep, acceptor, executor, operations, outcomes, sweeper)

@@ -19,7 +19,9 @@ from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.documents.chunking import first_heading
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
-from gannet_gateway.ledger.journal import Claimed, Journal
+from gannet_gateway.ledger.claiming import Claimed
+from gannet_gateway.ledger.job import JobState, Progress
+from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Change, Claim, Collection, Document, MetadataValue, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
@@ -84,13 +86,18 @@ class Ingester:
         # Holders of the claims and erasures in work here, for whoever renews leases.
         self.holders: set[str] = set()
 
-    async def index(self, collection: Collection, upload: Upload) -> Indexed:
+    async def index(
+        self, collection: Collection, upload: Upload, *, job: str = "", progress: Progress | None = None
+    ) -> Indexed:
         """Store `upload` as the live revision of its document, and return when readers see it.
+
+        The publish that shows it ends `job`, unless nothing has changed. `progress` is written to as the work goes on.
 
         Raises:
             GannetError: nothing of the upload is kept, and what was stored before is unchanged. Reason PUBLISH_PENDING: it is stored,
                 and is shown when the stores answer again.
         """
+        progress = progress or Progress()
         live = await self._ledger.find_document(upload.name)
         if live is not None and upload.create_only:
             raise AlreadyExists(f"{upload.name} exists already", field="document_id")
@@ -99,7 +106,7 @@ class Ingester:
             return Indexed(document=live, unchanged=True)
         text = await self._parser.text(Held(upload.content), upload.mime_type)
         title = upload.title or await asyncio.to_thread(first_heading, text)
-        async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only) as claim:
+        async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only, job=job) as claim:
             if claim.live is not None and claim.live.fingerprint == fingerprint:  # written while we waited for our turn
                 await self._journal.release(claim)
                 return Indexed(document=claim.live, unchanged=True)
@@ -118,7 +125,7 @@ class Ingester:
                 created_at_s=claim.live.created_at_s if claim.live else 0.0,
                 updated_at_s=0.0,
             )
-            return Indexed(document=await self._replace(collection, claim, document, text), unchanged=False)
+            return Indexed(document=await self._replace(collection, claim, document, text, progress), unchanged=False)
 
     async def rollback(self, collection: Collection, name: DocumentName, revision: int, etag: str) -> Document:
         """Publish an earlier revision's text, title and metadata as a new revision; the live one is returned as it is.
@@ -139,7 +146,7 @@ class Ingester:
             # An earlier text comes back; who had lost their access does not.
             readers = claim.live.readers if claim.live else old.readers
             new = replace(old, revision=claim.revision, attempt=claim.attempt, collected=False, readers=readers)
-            return await self._replace(collection, claim, new, text.decode())
+            return await self._replace(collection, claim, new, text.decode(), Progress())
 
     async def delete(self, collection: Collection, name: DocumentName, etag: str) -> int:
         """Publish a generation without the document and return it; raises NotFound, Conflict."""
@@ -185,7 +192,7 @@ class Ingester:
 
     @contextlib.asynccontextmanager
     async def _claimed(
-        self, name: DocumentName, purpose: Purpose, *, create_only: bool = False, etag: str = ""
+        self, name: DocumentName, purpose: Purpose, *, create_only: bool = False, etag: str = "", job: str = ""
     ) -> AsyncGenerator[Claim]:
         """Wait for the document's turn and hold it; what the block leaves unpublished is undone.
 
@@ -194,7 +201,7 @@ class Ingester:
         claim: Claim | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                claim = await self._wait_for_claim(name, purpose, create_only=create_only, etag=etag)
+                claim = await self._wait_for_claim(name, purpose, create_only=create_only, etag=etag, job=job)
                 self.holders.add(claim.holder)
                 yield claim
         except BaseException as error:
@@ -207,10 +214,12 @@ class Ingester:
             if claim is not None:
                 self.holders.discard(claim.holder)
 
-    async def _wait_for_claim(self, name: DocumentName, purpose: Purpose, *, create_only: bool, etag: str) -> Claim:
+    async def _wait_for_claim(
+        self, name: DocumentName, purpose: Purpose, *, create_only: bool, etag: str, job: str
+    ) -> Claim:
         while True:
             try:
-                return await self._journal.claim(name, purpose, create_only=create_only, etag=etag)
+                return await self._journal.claim(name, purpose, create_only=create_only, etag=etag, job=job)
             except Claimed:
                 left_behind = await self._journal.take_over(name)
                 if left_behind is not None:
@@ -220,7 +229,9 @@ class Ingester:
                     await self._publisher.roll_forward(await self._ledger.collection_settings(name.parent))
                 await asyncio.sleep(CLAIM_POLL_S)
 
-    async def _replace(self, collection: Collection, claim: Claim, document: Document, text: str) -> Document:
+    async def _replace(
+        self, collection: Collection, claim: Claim, document: Document, text: str, progress: Progress
+    ) -> Document:
         encoded = text.encode()
         await self._blobs.put(claim.document, claim.attempt, encoded)
         points = await self._passages.make(
@@ -230,8 +241,11 @@ class Ingester:
             title=document.title,
             metadata=document.metadata,
             readers=document.readers,
+            progress=progress,
         )
+        progress.state = JobState.STORING
         await self._index.upsert(_qdrant(collection), points)
+        progress.state = JobState.PUBLISHING
         document = replace(document, text_bytes=len(encoded), chunk_count=len(points))
         generation = await self._publisher.publish(collection, Change(claim=claim, document=document))
         return replace(document, gen_from=generation)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gannet_gateway.clients import Embedder, TextVectors
 from gannet_gateway.documents.chunking import Chunk, chunk
+from gannet_gateway.ledger.job import JobState, Progress
 from gannet_gateway.ledger.records import Claim, Collection, MetadataValue
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
@@ -35,8 +36,9 @@ class Passages:
         title: str,
         metadata: Mapping[str, MetadataValue],
         readers: tuple[str, ...],
+        progress: Progress,
     ) -> list[PassagePoint]:
-        """Cut and embed `text`; a passage that the model would not read to its end is cut further.
+        """Cut and embed `text`; a passage that the model would not read to its end is cut further. `progress` is written to.
 
         Raises:
             DependencyUnavailable: the embedder does not answer, or serves another model than the collection's.
@@ -51,7 +53,9 @@ class Passages:
             )
         chunks = await asyncio.to_thread(chunk, text, size=collection.chunk_size, overlap=collection.chunk_overlap)
         known = await self._known(collection, claim)
-        pairs = await self._vectors(collection, title, chunks, known, splits_left=SPLITS_MAX)
+        progress.state, progress.chunks_total = JobState.EMBEDDING, len(chunks)
+        pairs = await self._vectors(collection, title, chunks, known, progress, splits_left=SPLITS_MAX)
+        progress.chunks_total = progress.chunks_done = len(pairs)
         return [
             PassagePoint(
                 document=claim.document,
@@ -86,11 +90,19 @@ class Passages:
         }
 
     async def _vectors(
-        self, collection: Collection, title: str, chunks: Sequence[Chunk], known: Known, *, splits_left: int
+        self,
+        collection: Collection,
+        title: str,
+        chunks: Sequence[Chunk],
+        known: Known,
+        progress: Progress,
+        *,
+        splits_left: int,
     ) -> list[tuple[Chunk, TextVectors]]:
         # The title goes in front of every passage: a passage from the middle of a document seldom names its subject.
         texts = [_embedded(_passage_title(title, piece.heading), piece.text) for piece in chunks]
         found = [known.get(_digest(text)) for text in texts]
+        progress.chunks_cached += sum(vectors is not None for vectors in found)
         new = iter(
             await self._embedder.passages(
                 [text for text, vectors in zip(texts, found, strict=True) if vectors is None],
@@ -104,9 +116,10 @@ class Passages:
             vectors = reused or next(new)
             smaller = _halves(piece) if vectors.truncated and splits_left else []
             if len(smaller) > 1:
-                pairs += await self._vectors(collection, title, smaller, known, splits_left=splits_left - 1)
+                pairs += await self._vectors(collection, title, smaller, known, progress, splits_left=splits_left - 1)
             else:
                 pairs.append((piece, vectors))
+                progress.chunks_done += 1
         return pairs
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gannet_gateway.ledger.journal import Claimed, Journal
+from gannet_gateway.ledger.claiming import Claimed
+from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.records import Change, Collection, Publish
 from gannet_gateway.names import CollectionName
 from gannet_gateway.vectors.index import Index

@@ -4,22 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from google.longrunning import operations_pb2
 from google.protobuf.empty_pb2 import Empty
 
 from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents import access, wire
-from gannet_gateway.documents.ingest import Indexed, Ingester, Upload
-from gannet_gateway.documents.upload import Message, UploadStream
+from gannet_gateway.documents.build import Ingestion
+from gannet_gateway.documents.ingest import Upload
+from gannet_gateway.documents.upload import Acceptance, Message, UploadStream
 from gannet_gateway.ledger.ledger import Ledger
-from gannet_gateway.names import CollectionName, parse_collection, parse_document
+from gannet_gateway.names import CollectionName, OperationName, parse_collection, parse_document
+from gannet_gateway.operations.wire import from_operation
 from gannet_gateway.paging import page_size, read_token, write_token
 from gannet_gateway.tenants.quotas import Quotas
 from gannet_gateway.vectors.points import qdrant_collection
 from gannet_gateway.vectors.retriever import Retriever
 from gannet_gateway.vectors.visible import Snapshot
-from gannet_service.errors import InvalidInput, NotFound
+from gannet_service.errors import InvalidInput, NotFound, NotReady
 
 TEXT_BYTES_MAX = 1 << 20
 REVISION_MAX = 2**31 - 1
@@ -33,7 +36,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         self,
         ledger: Ledger,
         blobs: Blobs,
-        ingester: Ingester,
+        ingestion: Ingestion,
         config: GatewayConfig,
         *,
         retriever: Retriever,
@@ -43,13 +46,18 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         self._retriever = retriever
         self._quotas = quotas
         self._blobs = blobs
-        self._ingester = ingester
+        self._ingester = ingestion.ingester
+        self._acceptor = ingestion.acceptor
+        self._operations = ingestion.operations
+        self._executor = ingestion.executor
+        self._sweeper = ingestion.sweeper
         self._config = config
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
         """Take no further documents."""
         self._draining.set()
+        self._executor.drain()
 
     async def UploadDocuments(  # noqa: N802
         self, request_iterator: AsyncIterator[documents_pb2.UploadDocumentsRequest], context: Any
@@ -61,21 +69,42 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         if first is None or not first.HasField("header"):
             raise InvalidInput("header: the first message of a stream must be the header", field="header")
         parent = parse_collection(first.header.parent, "header.parent")
-        collection = await self._ledger.collection_settings(parent)
-
-        async def index_document(upload: Upload) -> Indexed:
-            await access.check_replaceable(self._ledger, upload.name)
-            await self._quotas.admit_document(upload.name.tenant, len(upload.content))
-            return await self._ingester.index(collection, upload)
-
+        await self._ledger.collection_settings(parent)
         stream = UploadStream(
-            index_document,
+            Acceptance(
+                accept=self._accept,
+                ended=self._acceptor.ended,
+                accepted_only=first.header.accepted_only,
+            ),
             document_bytes_max=self._config.document_bytes_max,
             in_work_max=self._config.documents_in_work_max,
             draining=self._draining,
         )
         async for ack in stream.run(_messages(requests, parent)):
             yield wire.from_ack(ack)
+
+    async def ImportDocuments(  # noqa: N802
+        self, request: documents_pb2.ImportDocumentsRequest, context: Any
+    ) -> operations_pb2.Operation:
+        del context
+        parent = parse_collection(request.parent, "parent")
+        request_id = wire.check_request_id(request.request_id)
+        uploads = wire.to_uploads(request, parent, document_bytes_max=self._config.document_bytes_max)
+        await self._ledger.collection_settings(parent)
+        if self._draining.is_set():
+            raise NotReady("the server is shutting down", reason="DRAINING", retry_after_s=wire.DRAINING_RETRY_S)
+        for upload in uploads:
+            await self._admit(upload)
+        name = await self._acceptor.accept_together(uploads, request_id)
+        return from_operation(await self._operations.get(name.tenant, name.operation))
+
+    async def _accept(self, upload: Upload, request_id: str) -> OperationName:
+        await self._admit(upload)
+        return await self._acceptor.accept(upload, request_id)
+
+    async def _admit(self, upload: Upload) -> None:
+        await access.check_replaceable(self._ledger, upload.name)
+        await self._quotas.admit_document(upload.name.tenant, len(upload.content))
 
     async def GetDocument(self, request: documents_pb2.GetDocumentRequest, context: Any) -> documents_pb2.Document:  # noqa: N802
         del context
@@ -115,6 +144,9 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         name = parse_document(request.name, "name")
         collection = await self._ledger.collection_settings(name.parent)
         await access.check_known(self._ledger, name)
+        # What was accepted of a document before its deletion must not bring it back.
+        await self._operations.cancel_document(name)
+        await self._executor.cancelled()
         await self._ingester.delete(collection, name, request.etag)
         return Empty()
 
@@ -126,7 +158,11 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         document_ids = wire.to_document_ids(request.document_ids)
         collection = await self._ledger.collection_settings(parent)
         known = [each for each in document_ids if not await access.is_hidden(self._ledger, parent.document(each))]
+        for each in known:
+            await self._operations.erase_document(parent.document(each))
+        await self._executor.cancelled()
         purged = [each for each in known if await self._ingester.purge(collection, parent.document(each))]
+        await self._sweeper.sweep()  # their uploads, too
         return documents_pb2.PurgeDocumentsResponse(purged_document_ids=purged)
 
     async def ListDocumentRevisions(  # noqa: N802

@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gannet_gateway.documents.ingest import Indexed, Upload
+from gannet_gateway.documents.ingest import Upload
+from gannet_gateway.ledger.job import Job
+from gannet_gateway.names import OperationName
 from gannet_service.errors import AlreadyExists, GannetError, InternalError, InvalidInput
 
 DOCUMENTS_MAX = 1_000_000
+# Documents that wait for their jobs, for each that is being accepted: they hold no bytes.
+WAITING_FACTOR = 16
+# A client hears of a long job now and then, so that it can tell it from a dead server.
+SAID_AGAIN_S = 20.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("upload")
 
@@ -21,6 +27,7 @@ class Start:
 
     document_id: str
     make: Callable[[bytes], Upload]
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +48,15 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A document is durable, and a job."""
+
+    operation: OperationName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draining:
-    """The server is going away and did not take the document."""
+    """The server is going away: it did not take the document, or leaves it to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +65,7 @@ class Ack:
 
     index: int
     document_id: str
-    outcome: Received | Indexed | Draining | GannetError
+    outcome: Received | Accepted | Job | Draining | GannetError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,20 +78,32 @@ class _Open:
     failure: GannetError | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """How documents become jobs.
+
+    Attributes:
+        accept: makes an upload durable, with its request id, and returns its operation.
+        ended: waits for the one job of an operation; an error where it failed.
+        accepted_only: nobody waits for the jobs.
+    """
+
+    accept: Callable[[Upload, str], Awaitable[OperationName]]
+    ended: Callable[[OperationName], Awaitable[Job | GannetError]]
+    accepted_only: bool = False
+
+
 class UploadStream:
-    """Runs one stream. `index_document` stores one upload; `draining` tells that the server is going away."""
+    """Runs one stream. `draining` tells that the server is going away."""
 
     def __init__(
-        self,
-        index_document: Callable[[Upload], Awaitable[Indexed]],
-        *,
-        document_bytes_max: int,
-        in_work_max: int,
-        draining: asyncio.Event,
+        self, acceptance: Acceptance, *, document_bytes_max: int, in_work_max: int, draining: asyncio.Event
     ) -> None:
-        self._index_document = index_document
+        self._acceptance = acceptance
         self._document_bytes_max = document_bytes_max
+        # Documents whose bytes are held, and documents without their last word.
         self._slots = asyncio.Semaphore(in_work_max)
+        self._unanswered = asyncio.Semaphore(WAITING_FACTOR * in_work_max)
         # Bounded, so that a client that does not read its acknowledgements stops the stream and not the server.
         self._acks: asyncio.Queue[Ack | None] = asyncio.Queue(4 * in_work_max)
         self._draining = draining
@@ -127,6 +153,7 @@ class UploadStream:
                     if document is None:
                         raise InvalidInput("end: no document is open", field="end")
                     # Reading goes on only when there is room for another document in work.
+                    await self._unanswered.acquire()
                     await self._slots.acquire()
                     tasks.create_task(self._finish(document, message))
                     document = None
@@ -162,12 +189,21 @@ class UploadStream:
 
     async def _finish(self, document: _Open, end: End) -> None:
         try:
-            outcome = await self._outcome(document, end)
-            await self._acks.put(Ack(index=document.index, document_id=document.start.document_id, outcome=outcome))
+            try:
+                outcome = await self._accepted(document, end)
+            finally:
+                document.content.clear()
+                self._slots.release()
+            if isinstance(outcome, Accepted) and not self._acceptance.accepted_only:
+                outcome = await self._ended(document, outcome)
+            await self._say(document, outcome)
         finally:
-            self._slots.release()
+            self._unanswered.release()
 
-    async def _outcome(self, document: _Open, end: End) -> Received | Indexed | Draining | GannetError:
+    async def _say(self, document: _Open, outcome: Received | Accepted | Job | Draining | GannetError) -> None:
+        await self._acks.put(Ack(index=document.index, document_id=document.start.document_id, outcome=outcome))
+
+    async def _accepted(self, document: _Open, end: End) -> Accepted | Draining | GannetError:
         if document.failure is not None:
             return document.failure
         if self._draining.is_set():
@@ -177,11 +213,22 @@ class UploadStream:
             return InvalidInput("sha256: not the digest of the content that arrived", field="sha256")
         try:
             upload = document.start.make(content)
-            received = Received(size=len(content))
-            await self._acks.put(Ack(index=document.index, document_id=document.start.document_id, outcome=received))
-            return await self._index_document(upload)
+            await self._say(document, Received(size=len(content)))
+            return Accepted(operation=await self._acceptance.accept(upload, document.start.request_id))
         except GannetError as error:
             return error
         except Exception:  # noqa: BLE001 - the root of a document's task: a bug or a full disk must not end the others
             _log.exception("document failed", document_id=document.start.document_id)
             return InternalError("internal error; the gateway's log has it")
+
+    async def _ended(self, document: _Open, accepted: Accepted) -> Job | Draining | GannetError:
+        ended = asyncio.ensure_future(self._acceptance.ended(accepted.operation))
+        try:
+            while not ended.done():
+                await self._say(document, accepted)
+                await asyncio.wait([ended], timeout=SAID_AGAIN_S)
+            return ended.result()
+        except GannetError as error:
+            return Draining() if error.reason == "DRAINING" else error
+        finally:
+            ended.cancel()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
@@ -9,27 +10,32 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gannet.gateway.v1 import documents_pb2
-from gannet_gateway.documents.ingest import Indexed, Upload
-from gannet_gateway.documents.upload import Ack, Draining, End, Message, Received, Start
+from gannet_gateway.documents.ingest import Upload
+from gannet_gateway.documents.upload import Accepted, Ack, Draining, End, Message, Received, Start
+from gannet_gateway.ledger.job import Job
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
 from gannet_gateway.parsing.parser import check_mime_type
 from gannet_gateway.tenants.identities import check_readers
 from gannet_gateway.vectors.points import GENERATION_NEVER, Candidate
-from gannet_service.errors import InvalidInput, to_status
+from gannet_service.errors import InvalidInput, Overloaded, to_status
 
 TITLE_BYTES_MAX = 1024
 METADATA_ENTRIES_MAX = 64
 METADATA_BYTES_MAX = 16 << 10
 DRAINING_RETRY_S = 2
 PURGED_MAX = 100
+IMPORTED_MAX = 100
+
+_REQUEST_ID = re.compile(r"[a-zA-Z0-9._-]{1,64}")
 
 
 def to_message(request: documents_pb2.UploadDocumentsRequest, parent: CollectionName) -> Message:
     """One message of an upload stream after its header."""
     match request.WhichOneof("message"):
         case "start":
-            return Start(document_id=request.start.document_id, make=_maker(request.start, parent))
+            start = request.start
+            return Start(document_id=start.document_id, make=_maker(start, parent), request_id=start.request_id)
         case "content":
             return request.content.data
         case "end":
@@ -42,8 +48,38 @@ def to_message(request: documents_pb2.UploadDocumentsRequest, parent: Collection
             raise InvalidInput("message: empty; one of start, content, end is needed", field="message")
 
 
+def check_request_id(value: str) -> str:
+    """`value` if it may make a request safe to repeat, or empty."""
+    if value and not _REQUEST_ID.fullmatch(value):
+        problem = f"request_id: {value[:100]!r} is not 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.'"
+        raise InvalidInput(problem, field="request_id")
+    return value
+
+
+def to_uploads(
+    request: documents_pb2.ImportDocumentsRequest, parent: CollectionName, *, document_bytes_max: int
+) -> list[Upload]:
+    """The documents of an import."""
+    count = len(request.documents)
+    if not 1 <= count <= IMPORTED_MAX:
+        raise InvalidInput(f"documents: {count} documents; the limits are 1 to {IMPORTED_MAX}", field="documents")
+    uploads: list[Upload] = []
+    for place, document in enumerate(request.documents):
+        field = f"documents[{place}]"
+        if document.start.request_id:
+            raise InvalidInput(f"{field}.start.request_id: an import has one for all", field=field)
+        if len(document.content) > document_bytes_max:
+            problem = f"{field}.content: larger than document_bytes_max = {document_bytes_max} bytes"
+            raise InvalidInput(problem, field=f"{field}.content")
+        uploads.append(_maker(document.start, parent)(document.content))
+    if len({upload.name for upload in uploads}) < count:
+        raise InvalidInput("documents: an id comes twice", field="documents")
+    return uploads
+
+
 def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callable[[bytes], Upload]:
     def make(content: bytes) -> Upload:
+        check_request_id(start.request_id)
         title_bytes = len(start.title.encode())
         if title_bytes > TITLE_BYTES_MAX:
             raise InvalidInput(f"title: {title_bytes} bytes; the limit is {TITLE_BYTES_MAX}", field="title")
@@ -113,17 +149,25 @@ def from_ack(ack: Ack) -> documents_pb2.UploadDocumentsResponse:
     match ack.outcome:
         case Received(size=size):
             response.received.bytes = size
-        case Indexed(document=document, unchanged=unchanged):
-            response.indexed.revision = document.revision
-            response.indexed.chunk_count = document.chunk_count
-            response.indexed.unchanged = unchanged
-            response.indexed.name = str(document.name)
-            response.indexed.generation = document.gen_from
+        case Accepted(operation=operation):
+            response.accepted.operation = str(operation)
+        case Job():
+            _set_indexed(response.indexed, ack.outcome)
         case Draining():
             response.draining.retry_delay.CopyFrom(Duration(seconds=DRAINING_RETRY_S))
+        case Overloaded(reason="QUEUE_FULL", retry_after_s=delay_s):
+            response.backoff.retry_delay.FromMilliseconds(int(1000 * (delay_s or 1)))
         case error:
             response.error.CopyFrom(to_status(error))
     return response
+
+
+def _set_indexed(message: documents_pb2.DocumentIndexed, job: Job) -> None:
+    message.revision = job.revision
+    message.chunk_count = job.chunks_total
+    message.unchanged = job.unchanged
+    message.name = str(job.document)
+    message.generation = job.generation
 
 
 def from_document(document: Document) -> documents_pb2.Document:

@@ -10,11 +10,14 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from gannet_gateway.ledger.claiming import Claimed, Wanted, claim_all
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.grouping import Grouped
+from gannet_gateway.ledger.job import JobState
 from gannet_gateway.ledger.ledger import in_collection, in_document, is_collection, to_document, to_readers
 from gannet_gateway.ledger.records import Change, Claim, Document, Publish, Purpose
 from gannet_gateway.ledger.schema import (
@@ -22,6 +25,7 @@ from gannet_gateway.ledger.schema import (
     collections,
     conversations,
     feedback,
+    jobs,
     prompts,
     publishes,
     revisions,
@@ -29,15 +33,12 @@ from gannet_gateway.ledger.schema import (
 )
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.points import GENERATION_NEVER
-from gannet_service.errors import AlreadyExists, Conflict, NotFound
+from gannet_service.errors import Conflict, GannetError, NotFound
 
 ERASURE = 0
-
-
-class Claimed(Conflict):
-    """Another writer holds the document, or another publisher the collection."""
-
-    default_reason = "CLAIMED"
+# Claims, or releases, of one transaction.
+CLAIMS_MAX = 256
+CLAIM_RACES_MAX = 3
 
 
 class Journal:
@@ -47,11 +48,15 @@ class Journal:
         self._database = database
         self._lease_s = lease_s
         self._clock = clock
+        self._claims = Grouped[Wanted, Claim](self._claim, batch_max=CLAIMS_MAX, undo=self._unclaim)
+        self._releases = Grouped[str, None](self._release, batch_max=CLAIMS_MAX)
 
     # ---- claims ---------------------------------------------------------------------------------------------------
 
-    async def claim(self, name: DocumentName, purpose: Purpose, *, create_only: bool = False, etag: str = "") -> Claim:
-        """Claim a document.
+    async def claim(
+        self, name: DocumentName, purpose: Purpose, *, create_only: bool = False, etag: str = "", job: str = ""
+    ) -> Claim:
+        """Claim a document, in one transaction with whatever else is claimed at the moment; the publish of the change ends `job`.
 
         Raises:
             AlreadyExists: it exists, and `create_only` was asked for.
@@ -59,25 +64,22 @@ class Journal:
             Conflict: its etag is another.
             NotFound: the collection is gone, or there is no document to delete.
         """
-        attempt, holder = _token(), _token()
-        async with self._database.writing() as connection:
-            # Locked, so that the collection cannot begin to be deleted before the claim is there to stop it.
-            query = select(collections.c.id).where(*is_collection(name.parent)).with_for_update(read=True)
-            if (await connection.execute(query)).first() is None:
-                raise NotFound(f"{name.parent} does not exist", field="parent")
-            row = {"attempt": attempt, "purpose": purpose.value, "holder": holder}
+        wanted = Wanted(
+            name=name, purpose=purpose, create_only=create_only, etag=etag, job=job, attempt=_token(), holder=_token()
+        )
+        return await self._claims.submit(wanted)
+
+    async def _claim(self, wanted: list[Wanted]) -> list[Claim | GannetError]:
+        for _ in range(CLAIM_RACES_MAX):
             try:
-                # First the claim, then a look at the document: what is seen under it stays.
-                await connection.execute(
-                    insert(claims).values(**_key(name), **row, lease_until_s=self._clock() + self._lease_s)
-                )
-            except IntegrityError as error:
-                raise Claimed(f"{name} is being written by another call", field="document_id") from error
-            newest = await _newest(connection, name)
-            live = newest if newest is not None and newest.gen_to == GENERATION_NEVER else None
-            _check(name, purpose, live, newest, create_only=create_only, etag=etag)
-        revision = newest.revision + 1 if newest else 1
-        return Claim(document=name, revision=revision, attempt=attempt, holder=holder, purpose=purpose, live=live)
+                async with self._database.writing() as connection:
+                    return await claim_all(connection, wanted, lease_until_s=self._clock() + self._lease_s)
+            except IntegrityError:  # another gateway claimed one of them between our look and our claim: look again
+                continue
+        return [Claimed(f"{each.name} is being written by another call", field="document_id") for each in wanted]
+
+    async def _unclaim(self, unwanted: list[Claim]) -> None:
+        await self._release([claim.holder for claim in unwanted])
 
     async def take_over(self, name: DocumentName, *, holder: str | None = None) -> Claim | None:
         """The claim of a document under a new holder: if its lease ran out, or if `holder` still has it. None if not.
@@ -104,10 +106,14 @@ class Journal:
 
     async def release(self, claim: Claim) -> None:
         """Give the document free; nothing is staged under the claim any more."""
+        await self._releases.submit(claim.holder)
+
+    async def _release(self, holders: list[str]) -> list[None]:
         async with self._database.writing() as connection:
             await connection.execute(
-                delete(claims).where(claims.c.holder == claim.holder, claims.c.publish_generation.is_(None))
+                delete(claims).where(claims.c.holder.in_(holders), claims.c.publish_generation.is_(None))
             )
+        return [None] * len(holders)
 
     async def abandon(self, holders: Collection[str]) -> None:
         """Let the leases of these holders run out now: the next who looks takes over."""
@@ -120,6 +126,7 @@ class Journal:
         async with self._database.writing() as connection:
             for table in (claims, publishes):
                 await connection.execute(update(table).values(lease_until_s=0.0))
+            await connection.execute(update(jobs).where(jobs.c.holder != "").values(due_at_s=0.0))
 
     async def renew(self, holders: Collection[str]) -> None:
         """Prolong the leases of these holders."""
@@ -218,6 +225,7 @@ class Journal:
         async with self._database.writing() as connection:
             if (await connection.execute(flip.values(generation=generation))).rowcount == 0:
                 return
+            await _end_jobs(connection, publish, self._clock())
             await connection.execute(
                 delete(claims).where(*in_collection(claims, name), claims.c.publish_generation == generation)
             )
@@ -282,30 +290,6 @@ class Journal:
             )
 
 
-async def _newest(connection: AsyncConnection, name: DocumentName) -> Document | None:
-    query = select(revisions).where(*in_document(revisions, name)).order_by(revisions.c.revision.desc()).limit(1)
-    row = (await connection.execute(query)).mappings().first()
-    return None if row is None else to_document(row)
-
-
-def _check(
-    name: DocumentName,
-    purpose: Purpose,
-    live: Document | None,
-    newest: Document | None,
-    *,
-    create_only: bool,
-    etag: str,
-) -> None:
-    if create_only and live is not None:
-        raise AlreadyExists(f"{name} exists already", field="document_id")
-    if (live is None and purpose is Purpose.DELETE) or (newest is None and purpose is Purpose.PURGE):
-        raise NotFound(f"{name} does not exist", field="name")
-    if etag and (live is None or etag != live.etag):
-        has = f"has etag {live.etag!r}" if live else "does not exist"
-        raise Conflict(f"{name} {has}", field="etag", reason="ETAG_MISMATCH")
-
-
 async def _insert_publish(
     connection: AsyncConnection, name: CollectionName, generation: int, holder: str, lease_until_s: float
 ) -> None:
@@ -341,6 +325,38 @@ async def _publish(
     )
 
 
+async def _end_jobs(connection: AsyncConnection, publish: Publish, now: float) -> None:
+    """The jobs whose documents the publish shows have succeeded, whoever was at work on them."""
+    name, generation = publish.collection, publish.generation
+    in_publish = (*in_collection(claims, name), claims.c.publish_generation == generation, claims.c.job != "")
+    shown = (
+        *in_collection(revisions, name),
+        revisions.c.document == jobs.c.document,
+        revisions.c.gen_from == generation,
+    )
+
+    def of_revision(column: ColumnElement[int]) -> ColumnElement[int]:
+        return select(column).where(*shown).scalar_subquery()
+
+    chunks = func.coalesce(of_revision(revisions.c.chunk_count), 0)
+    await connection.execute(
+        update(jobs)
+        .where(jobs.c.id.in_(select(claims.c.job).where(*in_publish)), jobs.c.ended_at_s.is_(None))
+        .values(
+            state=JobState.SUCCEEDED.value,
+            holder="",
+            due_at_s=None,
+            ended_at_s=now,
+            updated_at_s=now,
+            error=None,
+            generation=generation,
+            revision=func.coalesce(of_revision(revisions.c.revision), 0),
+            chunks_total=chunks,
+            chunks_done=chunks,
+        )
+    )
+
+
 def _to_row(document: Document, generation: int, now: float) -> dict[str, Any]:
     name = document.name
     row: dict[str, Any] = {
@@ -352,10 +368,6 @@ def _to_row(document: Document, generation: int, now: float) -> dict[str, Any]:
     row |= {"metadata": dict(document.metadata), "readers": to_readers(document.readers)}
     row |= {"gen_from": generation, "gen_to": GENERATION_NEVER}
     return row | {"created_at_s": document.created_at_s or now, "updated_at_s": now, "collected": False}
-
-
-def _key(name: DocumentName) -> dict[str, str]:
-    return {"tenant": name.tenant, "collection": name.collection, "document": name.document}
 
 
 def _token() -> str:

@@ -135,10 +135,12 @@ claims = Table(
     Column("holder", String(32), nullable=False),  # a new one with every take-over, so that whoever lost it can tell
     Column("lease_until_s", Float, nullable=False),
     Column("publish_generation", GENERATION),  # set once it is part of a publish, which nobody takes back
+    Column("job", String(32), nullable=False),  # ended by that publish; empty where nobody asked for a job
     # One writer a document at a time.
     PrimaryKeyConstraint("tenant", "collection", "document"),
     ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
     Index("ix_claims_holder", "holder"),
+    Index("ix_claims_job", "job"),
 )
 
 publishes = Table(
@@ -221,4 +223,57 @@ prompts = Table(
     Column("created_at_s", Float, nullable=False),
     PrimaryKeyConstraint("tenant", "collection", "id", "version"),
     ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+)
+
+# One accepted document. What ended stays until its operation is deleted or expires.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", GENERATION, primary_key=True, autoincrement=True),  # the order of acceptance
+    Column("id", String(32), nullable=False),
+    Column("operation", String(32), nullable=False),  # what callers see; an import's jobs share one
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),  # no foreign key: what became of it outlives the collection
+    Column("document", _id(512), nullable=False),
+    Column("blob", String(256), nullable=False),  # names the uploaded bytes; empty once they are deleted
+    Column("blob_bytes", BigInteger, nullable=False),
+    Column("fields", JSON, nullable=False),  # what the caller said of the document
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("holder", String(32), nullable=False),  # the gateway at work on it, if any
+    # When it may be claimed: at once, after a pause, or when its holder's lease runs out. Null once it has ended.
+    Column("due_at_s", Float),
+    Column("cancelled", Boolean, nullable=False),  # somebody asked for its end
+    Column("chunks_total", Integer, nullable=False),
+    Column("chunks_done", Integer, nullable=False),
+    Column("chunks_cached", Integer, nullable=False),
+    Column("error", JSON),
+    Column("revision", Integer, nullable=False),
+    Column("generation", GENERATION, nullable=False),
+    Column("unchanged", Boolean, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("updated_at_s", Float, nullable=False),
+    Column("ended_at_s", Float),
+    ForeignKeyConstraint(["tenant"], ["tenants.id"]),
+    Index("ix_jobs_id", "id", unique=True),
+    Index("ix_jobs_operation", "tenant", "operation"),
+    Index("ix_jobs_blob", "blob"),
+    Index("ix_jobs_due", "tenant", "due_at_s", "number"),
+    Index("ix_jobs_document", "tenant", "collection", "document", "number"),
+    Index("ix_jobs_ended", "ended_at_s"),
+    Index("ix_jobs_holder", "holder"),
+)
+
+# Requests that may come again: the same id with the same content is the same operation.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("request_id", _id(64), nullable=False),
+    Column("digest", String(64), nullable=False),  # sha256 over all that was asked for
+    Column("operation", String(32), nullable=False),
+    Column("expires_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "request_id"),
+    ForeignKeyConstraint(["tenant"], ["tenants.id"]),
+    Index("ix_idempotency_expires_at_s", "expires_at_s"),
 )

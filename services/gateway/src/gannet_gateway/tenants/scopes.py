@@ -39,6 +39,7 @@ _SERVICES: dict[str, dict[str, Scope]] = {
     },
     "gannet.gateway.v1.DocumentService": {
         "UploadDocuments": Scope.DOCUMENTS_WRITE,
+        "ImportDocuments": Scope.DOCUMENTS_WRITE,
         "GetDocument": Scope.DOCUMENTS_READ,
         "ListDocuments": Scope.DOCUMENTS_READ,
         "ListDocumentRevisions": Scope.DOCUMENTS_READ,
@@ -46,6 +47,14 @@ _SERVICES: dict[str, dict[str, Scope]] = {
         "PurgeDocuments": Scope.DOCUMENTS_WRITE,
         "RollbackDocument": Scope.DOCUMENTS_WRITE,
         "ListChunks": Scope.DOCUMENTS_READ,
+    },
+    "gannet.gateway.v1.JobService": {"RetryOperation": Scope.DOCUMENTS_WRITE},
+    "google.longrunning.Operations": {
+        "GetOperation": Scope.DOCUMENTS_READ,
+        "ListOperations": Scope.DOCUMENTS_READ,
+        "WaitOperation": Scope.DOCUMENTS_READ,
+        "CancelOperation": Scope.DOCUMENTS_WRITE,
+        "DeleteOperation": Scope.DOCUMENTS_WRITE,
     },
     "gannet.gateway.v1.CollectionService": {
         "CreateCollection": Scope.COLLECTIONS_WRITE,

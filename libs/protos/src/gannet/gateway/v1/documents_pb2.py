@@ -22,6 +22,7 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
@@ -29,59 +30,67 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/gateway/v1/documents.proto\x12\x11gannet.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xef\x01\n\x16UploadDocumentsRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.gannet.gateway.v1.UploadHeaderH\x00\x12\x31\n\x05start\x18\x02 \x01(\x0b\x32 .gannet.gateway.v1.DocumentStartH\x00\x12\x35\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\".gannet.gateway.v1.DocumentContentH\x00\x12-\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1e.gannet.gateway.v1.DocumentEndH\x00\x42\t\n\x07message\"\x1e\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\"\x97\x01\n\rDocumentStart\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63reate_only\x18\x05 \x01(\x08\x12\x0f\n\x07readers\x18\x06 \x03(\t\"\x1f\n\x0f\x44ocumentContent\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1d\n\x0b\x44ocumentEnd\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\"\x92\x02\n\x17UploadDocumentsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x37\n\x08received\x18\x03 \x01(\x0b\x32#.gannet.gateway.v1.DocumentReceivedH\x00\x12\x35\n\x07indexed\x18\x04 \x01(\x0b\x32\".gannet.gateway.v1.DocumentIndexedH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x37\n\x08\x64raining\x18\x06 \x01(\x0b\x32#.gannet.gateway.v1.DocumentDrainingH\x00\x42\x05\n\x03\x61\x63k\"!\n\x10\x44ocumentReceived\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\"m\n\x0f\x44ocumentIndexed\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x02 \x01(\r\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\"B\n\x10\x44ocumentDraining\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\tmime_type\x18\x04 \x01(\t\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ntext_bytes\x18\x06 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontent_sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\x0c\x12\x17\n\x0ftext_start_byte\x18\r \x01(\x04\x12\x12\n\ngeneration\x18\x0e \x01(\x04\x12\x16\n\x0e\x65nd_generation\x18\x0f \x01(\x04\x12\x0f\n\x07readers\x18\x14 \x03(\t\"N\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1c.gannet.gateway.v1.TextRange\"1\n\tTextRange\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\"M\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.gannet.gateway.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"=\n\x15PurgeDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x02 \x03(\t\"5\n\x16PurgeDocumentsResponse\x12\x1b\n\x13purged_document_ids\x18\x01 \x03(\t\"S\n\x1cListDocumentRevisionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x1dListDocumentRevisionsResponse\x12.\n\trevisions\x18\x01 \x03(\x0b\x32\x1b.gannet.gateway.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x17RollbackDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\\\n\x11ListChunksRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"k\n\x12ListChunksResponse\x12(\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x18.gannet.gateway.v1.Chunk\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x05\x43hunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x12\n\nstart_byte\x18\x05 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x04\x12\r\n\x05title\x18\x07 \x01(\t2\xa5\x06\n\x0f\x44ocumentService\x12l\n\x0fUploadDocuments\x12).gannet.gateway.v1.UploadDocumentsRequest\x1a*.gannet.gateway.v1.UploadDocumentsResponse(\x01\x30\x01\x12Q\n\x0bGetDocument\x12%.gannet.gateway.v1.GetDocumentRequest\x1a\x1b.gannet.gateway.v1.Document\x12\x62\n\rListDocuments\x12\'.gannet.gateway.v1.ListDocumentsRequest\x1a(.gannet.gateway.v1.ListDocumentsResponse\x12R\n\x0e\x44\x65leteDocument\x12(.gannet.gateway.v1.DeleteDocumentRequest\x1a\x16.google.protobuf.Empty\x12\x65\n\x0ePurgeDocuments\x12(.gannet.gateway.v1.PurgeDocumentsRequest\x1a).gannet.gateway.v1.PurgeDocumentsResponse\x12z\n\x15ListDocumentRevisions\x12/.gannet.gateway.v1.ListDocumentRevisionsRequest\x1a\x30.gannet.gateway.v1.ListDocumentRevisionsResponse\x12[\n\x10RollbackDocument\x12*.gannet.gateway.v1.RollbackDocumentRequest\x1a\x1b.gannet.gateway.v1.Document\x12Y\n\nListChunks\x12$.gannet.gateway.v1.ListChunksRequest\x1a%.gannet.gateway.v1.ListChunksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!gannet/gateway/v1/documents.proto\x12\x11gannet.gateway.v1\x1a#google/longrunning/operations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xef\x01\n\x16UploadDocumentsRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.gannet.gateway.v1.UploadHeaderH\x00\x12\x31\n\x05start\x18\x02 \x01(\x0b\x32 .gannet.gateway.v1.DocumentStartH\x00\x12\x35\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\".gannet.gateway.v1.DocumentContentH\x00\x12-\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x1e.gannet.gateway.v1.DocumentEndH\x00\x42\t\n\x07message\"5\n\x0cUploadHeader\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x15\n\raccepted_only\x18\x02 \x01(\x08\"\xab\x01\n\rDocumentStart\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12)\n\x08metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x13\n\x0b\x63reate_only\x18\x05 \x01(\x08\x12\x0f\n\x07readers\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\"\x1f\n\x0f\x44ocumentContent\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1d\n\x0b\x44ocumentEnd\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\"\x82\x03\n\x17UploadDocumentsResponse\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x37\n\x08received\x18\x03 \x01(\x0b\x32#.gannet.gateway.v1.DocumentReceivedH\x00\x12\x35\n\x07indexed\x18\x04 \x01(\x0b\x32\".gannet.gateway.v1.DocumentIndexedH\x00\x12#\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x37\n\x08\x64raining\x18\x06 \x01(\x0b\x32#.gannet.gateway.v1.DocumentDrainingH\x00\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x07 \x01(\x0b\x32#.gannet.gateway.v1.DocumentAcceptedH\x00\x12\x35\n\x07\x62\x61\x63koff\x18\x08 \x01(\x0b\x32\".gannet.gateway.v1.DocumentBackoffH\x00\x42\x05\n\x03\x61\x63k\"%\n\x10\x44ocumentAccepted\x12\x11\n\toperation\x18\x01 \x01(\t\"A\n\x0f\x44ocumentBackoff\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"!\n\x10\x44ocumentReceived\x12\r\n\x05\x62ytes\x18\x01 \x01(\x04\"m\n\x0f\x44ocumentIndexed\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x02 \x01(\r\x12\x11\n\tunchanged\x18\x03 \x01(\x08\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\x04\"B\n\x10\x44ocumentDraining\x12.\n\x0bretry_delay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x8c\x03\n\x08\x44ocument\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\tmime_type\x18\x04 \x01(\t\x12)\n\x08metadata\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\ntext_bytes\x18\x06 \x01(\x04\x12\x13\n\x0b\x63hunk_count\x18\x07 \x01(\r\x12\x16\n\x0e\x63ontent_sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\x0c\x12\x17\n\x0ftext_start_byte\x18\r \x01(\x04\x12\x12\n\ngeneration\x18\x0e \x01(\x04\x12\x16\n\x0e\x65nd_generation\x18\x0f \x01(\x04\x12\x0f\n\x07readers\x18\x14 \x03(\t\"N\n\x12GetDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12*\n\x04text\x18\x02 \x01(\x0b\x32\x1c.gannet.gateway.v1.TextRange\"1\n\tTextRange\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\"M\n\x14ListDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"`\n\x15ListDocumentsResponse\x12.\n\tdocuments\x18\x01 \x03(\x0b\x32\x1b.gannet.gateway.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"3\n\x15\x44\x65leteDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"=\n\x15PurgeDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x14\n\x0c\x64ocument_ids\x18\x02 \x03(\t\"5\n\x16PurgeDocumentsResponse\x12\x1b\n\x13purged_document_ids\x18\x01 \x03(\t\"S\n\x1cListDocumentRevisionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"h\n\x1dListDocumentRevisionsResponse\x12.\n\trevisions\x18\x01 \x03(\x0b\x32\x1b.gannet.gateway.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"G\n\x17RollbackDocumentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"\\\n\x11ListChunksRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"k\n\x12ListChunksResponse\x12(\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x18.gannet.gateway.v1.Chunk\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"{\n\x05\x43hunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07ordinal\x18\x02 \x01(\r\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x12\n\nstart_byte\x18\x05 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x04\x12\r\n\x05title\x18\x07 \x01(\t\"r\n\x16ImportDocumentsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x34\n\tdocuments\x18\x02 \x03(\x0b\x32!.gannet.gateway.v1.InlineDocument\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"R\n\x0eInlineDocument\x12/\n\x05start\x18\x01 \x01(\x0b\x32 .gannet.gateway.v1.DocumentStart\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x32\x82\x07\n\x0f\x44ocumentService\x12l\n\x0fUploadDocuments\x12).gannet.gateway.v1.UploadDocumentsRequest\x1a*.gannet.gateway.v1.UploadDocumentsResponse(\x01\x30\x01\x12[\n\x0fImportDocuments\x12).gannet.gateway.v1.ImportDocumentsRequest\x1a\x1d.google.longrunning.Operation\x12Q\n\x0bGetDocument\x12%.gannet.gateway.v1.GetDocumentRequest\x1a\x1b.gannet.gateway.v1.Document\x12\x62\n\rListDocuments\x12\'.gannet.gateway.v1.ListDocumentsRequest\x1a(.gannet.gateway.v1.ListDocumentsResponse\x12R\n\x0e\x44\x65leteDocument\x12(.gannet.gateway.v1.DeleteDocumentRequest\x1a\x16.google.protobuf.Empty\x12\x65\n\x0ePurgeDocuments\x12(.gannet.gateway.v1.PurgeDocumentsRequest\x1a).gannet.gateway.v1.PurgeDocumentsResponse\x12z\n\x15ListDocumentRevisions\x12/.gannet.gateway.v1.ListDocumentRevisionsRequest\x1a\x30.gannet.gateway.v1.ListDocumentRevisionsResponse\x12[\n\x10RollbackDocument\x12*.gannet.gateway.v1.RollbackDocumentRequest\x1a\x1b.gannet.gateway.v1.Document\x12Y\n\nListChunks\x12$.gannet.gateway.v1.ListChunksRequest\x1a%.gannet.gateway.v1.ListChunksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.gateway.v1.documents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_start=206
-  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_end=445
-  _globals['_UPLOADHEADER']._serialized_start=447
-  _globals['_UPLOADHEADER']._serialized_end=477
-  _globals['_DOCUMENTSTART']._serialized_start=480
-  _globals['_DOCUMENTSTART']._serialized_end=631
-  _globals['_DOCUMENTCONTENT']._serialized_start=633
-  _globals['_DOCUMENTCONTENT']._serialized_end=664
-  _globals['_DOCUMENTEND']._serialized_start=666
-  _globals['_DOCUMENTEND']._serialized_end=695
-  _globals['_UPLOADDOCUMENTSRESPONSE']._serialized_start=698
-  _globals['_UPLOADDOCUMENTSRESPONSE']._serialized_end=972
-  _globals['_DOCUMENTRECEIVED']._serialized_start=974
-  _globals['_DOCUMENTRECEIVED']._serialized_end=1007
-  _globals['_DOCUMENTINDEXED']._serialized_start=1009
-  _globals['_DOCUMENTINDEXED']._serialized_end=1118
-  _globals['_DOCUMENTDRAINING']._serialized_start=1120
-  _globals['_DOCUMENTDRAINING']._serialized_end=1186
-  _globals['_DOCUMENT']._serialized_start=1189
-  _globals['_DOCUMENT']._serialized_end=1585
-  _globals['_GETDOCUMENTREQUEST']._serialized_start=1587
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=1665
-  _globals['_TEXTRANGE']._serialized_start=1667
-  _globals['_TEXTRANGE']._serialized_end=1716
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=1718
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=1795
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=1797
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=1893
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=1895
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=1946
-  _globals['_PURGEDOCUMENTSREQUEST']._serialized_start=1948
-  _globals['_PURGEDOCUMENTSREQUEST']._serialized_end=2009
-  _globals['_PURGEDOCUMENTSRESPONSE']._serialized_start=2011
-  _globals['_PURGEDOCUMENTSRESPONSE']._serialized_end=2064
-  _globals['_LISTDOCUMENTREVISIONSREQUEST']._serialized_start=2066
-  _globals['_LISTDOCUMENTREVISIONSREQUEST']._serialized_end=2149
-  _globals['_LISTDOCUMENTREVISIONSRESPONSE']._serialized_start=2151
-  _globals['_LISTDOCUMENTREVISIONSRESPONSE']._serialized_end=2255
-  _globals['_ROLLBACKDOCUMENTREQUEST']._serialized_start=2257
-  _globals['_ROLLBACKDOCUMENTREQUEST']._serialized_end=2328
-  _globals['_LISTCHUNKSREQUEST']._serialized_start=2330
-  _globals['_LISTCHUNKSREQUEST']._serialized_end=2422
-  _globals['_LISTCHUNKSRESPONSE']._serialized_start=2424
-  _globals['_LISTCHUNKSRESPONSE']._serialized_end=2531
-  _globals['_CHUNK']._serialized_start=2533
-  _globals['_CHUNK']._serialized_end=2656
-  _globals['_DOCUMENTSERVICE']._serialized_start=2659
-  _globals['_DOCUMENTSERVICE']._serialized_end=3464
+  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_start=243
+  _globals['_UPLOADDOCUMENTSREQUEST']._serialized_end=482
+  _globals['_UPLOADHEADER']._serialized_start=484
+  _globals['_UPLOADHEADER']._serialized_end=537
+  _globals['_DOCUMENTSTART']._serialized_start=540
+  _globals['_DOCUMENTSTART']._serialized_end=711
+  _globals['_DOCUMENTCONTENT']._serialized_start=713
+  _globals['_DOCUMENTCONTENT']._serialized_end=744
+  _globals['_DOCUMENTEND']._serialized_start=746
+  _globals['_DOCUMENTEND']._serialized_end=775
+  _globals['_UPLOADDOCUMENTSRESPONSE']._serialized_start=778
+  _globals['_UPLOADDOCUMENTSRESPONSE']._serialized_end=1164
+  _globals['_DOCUMENTACCEPTED']._serialized_start=1166
+  _globals['_DOCUMENTACCEPTED']._serialized_end=1203
+  _globals['_DOCUMENTBACKOFF']._serialized_start=1205
+  _globals['_DOCUMENTBACKOFF']._serialized_end=1270
+  _globals['_DOCUMENTRECEIVED']._serialized_start=1272
+  _globals['_DOCUMENTRECEIVED']._serialized_end=1305
+  _globals['_DOCUMENTINDEXED']._serialized_start=1307
+  _globals['_DOCUMENTINDEXED']._serialized_end=1416
+  _globals['_DOCUMENTDRAINING']._serialized_start=1418
+  _globals['_DOCUMENTDRAINING']._serialized_end=1484
+  _globals['_DOCUMENT']._serialized_start=1487
+  _globals['_DOCUMENT']._serialized_end=1883
+  _globals['_GETDOCUMENTREQUEST']._serialized_start=1885
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=1963
+  _globals['_TEXTRANGE']._serialized_start=1965
+  _globals['_TEXTRANGE']._serialized_end=2014
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=2016
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=2093
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=2095
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=2191
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_start=2193
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=2244
+  _globals['_PURGEDOCUMENTSREQUEST']._serialized_start=2246
+  _globals['_PURGEDOCUMENTSREQUEST']._serialized_end=2307
+  _globals['_PURGEDOCUMENTSRESPONSE']._serialized_start=2309
+  _globals['_PURGEDOCUMENTSRESPONSE']._serialized_end=2362
+  _globals['_LISTDOCUMENTREVISIONSREQUEST']._serialized_start=2364
+  _globals['_LISTDOCUMENTREVISIONSREQUEST']._serialized_end=2447
+  _globals['_LISTDOCUMENTREVISIONSRESPONSE']._serialized_start=2449
+  _globals['_LISTDOCUMENTREVISIONSRESPONSE']._serialized_end=2553
+  _globals['_ROLLBACKDOCUMENTREQUEST']._serialized_start=2555
+  _globals['_ROLLBACKDOCUMENTREQUEST']._serialized_end=2626
+  _globals['_LISTCHUNKSREQUEST']._serialized_start=2628
+  _globals['_LISTCHUNKSREQUEST']._serialized_end=2720
+  _globals['_LISTCHUNKSRESPONSE']._serialized_start=2722
+  _globals['_LISTCHUNKSRESPONSE']._serialized_end=2829
+  _globals['_CHUNK']._serialized_start=2831
+  _globals['_CHUNK']._serialized_end=2954
+  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_start=2956
+  _globals['_IMPORTDOCUMENTSREQUEST']._serialized_end=3070
+  _globals['_INLINEDOCUMENT']._serialized_start=3072
+  _globals['_INLINEDOCUMENT']._serialized_end=3154
+  _globals['_DOCUMENTSERVICE']._serialized_start=3157
+  _globals['_DOCUMENTSERVICE']._serialized_end=4055
 # @@protoc_insertion_point(module_scope)

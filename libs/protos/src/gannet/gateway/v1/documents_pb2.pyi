@@ -69,16 +69,20 @@ class UploadHeader(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PARENT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_ONLY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
+    accepted_only: _builtins.bool
+    """accepted_only ends the wait for a document with accepted; false waits for indexed or error, as the last word on every document."""
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
+        accepted_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_only", b"accepted_only", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,6 +98,7 @@ class DocumentStart(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CREATE_ONLY_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """document_id names the document in its collection: 1 to 512 bytes of UTF-8 without control characters; "/" may stand inside, as
     in a path. An id may occur once in a stream; the second is ALREADY_EXISTS.
@@ -109,6 +114,10 @@ class DocumentStart(_message.Message):
     """title is shown with passages and indexed with them, at most 1,024 bytes; empty means the text's first heading."""
     create_only: _builtins.bool
     """create_only refuses a document that exists with ALREADY_EXISTS; false replaces it by a new revision."""
+    request_id: _builtins.str
+    """request_id makes sending the document again safe: 1 to 64 characters of a-z, A-Z, 0-9, "-", "_" and "."; empty means none. The same
+    id with the same document is the same operation for as long as the server remembers it; with another one it is ABORTED.
+    """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """metadata is returned with passages: at most 64 entries and 16 KiB; values are strings, numbers, booleans or lists of strings."""
@@ -128,10 +137,11 @@ class DocumentStart(_message.Message):
         metadata: _struct_pb2.Struct | None = ...,
         create_only: _builtins.bool = ...,
         readers: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "metadata", b"metadata", "mime_type", b"mime_type", "readers", b"readers", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "metadata", b"metadata", "mime_type", b"mime_type", "readers", b"readers", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,6 +197,8 @@ class UploadDocumentsResponse(_message.Message):
     INDEXED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    BACKOFF_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """index is the document's place in the stream, from 0."""
     document_id: _builtins.str
@@ -201,13 +213,23 @@ class UploadDocumentsResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """error: nothing of this document was stored, and what was stored before is unchanged; with the reason PUBLISH_PENDING it is
-        stored, and shown when the server's stores answer again. Final.
-        """
+        """error: nothing of this document was stored, and what was stored before is unchanged. Final."""
 
     @_builtins.property
     def draining(self) -> Global___DocumentDraining:
-        """draining: the server is going away; this document was not taken. Final; send it again elsewhere."""
+        """draining: the server is going away. Final; send the document again elsewhere. If it was accepted before, it is a job of any
+        server now, and the same request_id finds it.
+        """
+
+    @_builtins.property
+    def accepted(self) -> Global___DocumentAccepted:
+        """accepted: the document is durable, and will be indexed whatever becomes of this stream or server. Said again now and then while
+        the job is in work. Final if the header said accepted_only.
+        """
+
+    @_builtins.property
+    def backoff(self) -> Global___DocumentBackoff:
+        """backoff: too many documents of the tenant wait; this one was not taken. Final; send it again after the delay."""
 
     def __init__(
         self,
@@ -218,16 +240,60 @@ class UploadDocumentsResponse(_message.Message):
         indexed: Global___DocumentIndexed | None = ...,
         error: _status_pb2.Status | None = ...,
         draining: Global___DocumentDraining | None = ...,
+        accepted: Global___DocumentAccepted | None = ...,
+        backoff: Global___DocumentBackoff | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "draining", b"draining", "error", b"error", "indexed", b"indexed", "received", b"received"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ack", b"ack", "backoff", b"backoff", "draining", b"draining", "error", b"error", "indexed", b"indexed", "received", b"received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "document_id", b"document_id", "draining", b"draining", "error", b"error", "index", b"index", "indexed", b"indexed", "received", b"received"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "ack", b"ack", "backoff", b"backoff", "document_id", b"document_id", "draining", b"draining", "error", b"error", "index", b"index", "indexed", b"indexed", "received", b"received"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_ack: _TypeAlias = _typing.Literal["received", "indexed", "error", "draining"]  # noqa: Y015
+    _WhichOneofReturnType_ack: _TypeAlias = _typing.Literal["received", "indexed", "error", "draining", "accepted", "backoff"]  # noqa: Y015
     _WhichOneofArgType_ack: _TypeAlias = _typing.Literal["ack", b"ack"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_ack) -> _WhichOneofReturnType_ack | None: ...
 
 Global___UploadDocumentsResponse: _TypeAlias = UploadDocumentsResponse  # noqa: Y015
+
+@_typing.final
+class DocumentAccepted(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    operation: _builtins.str
+    """operation is "tenants/{tenant}/operations/{operation}", for google.longrunning.Operations."""
+    def __init__(
+        self,
+        *,
+        operation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentAccepted: _TypeAlias = DocumentAccepted  # noqa: Y015
+
+@_typing.final
+class DocumentBackoff(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """retry_delay is when to try again."""
+
+    def __init__(
+        self,
+        *,
+        retry_delay: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DocumentBackoff: _TypeAlias = DocumentBackoff  # noqa: Y015
 
 @_typing.final
 class DocumentReceived(_message.Message):
@@ -762,3 +828,61 @@ class Chunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Chunk: _TypeAlias = Chunk  # noqa: Y015
+
+@_typing.final
+class ImportDocumentsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
+    request_id: _builtins.str
+    """request_id makes the call safe to repeat: 1 to 64 characters of a-z, A-Z, 0-9, "-", "_" and "."; empty means none. The same id with
+    the same documents is the same operation for as long as the server remembers it; with others it is ABORTED.
+    """
+    @_builtins.property
+    def documents(self) -> _containers.RepeatedCompositeFieldContainer[Global___InlineDocument]:
+        """documents are 1 to 100, each id once."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        documents: _abc.Iterable[Global___InlineDocument] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportDocumentsRequest: _TypeAlias = ImportDocumentsRequest  # noqa: Y015
+
+@_typing.final
+class InlineDocument(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """content is all of it."""
+    @_builtins.property
+    def start(self) -> Global___DocumentStart:
+        """start says what the document is; its own request_id must be empty."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___DocumentStart | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InlineDocument: _TypeAlias = InlineDocument  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from gannet.gateway.v1 import documents_pb2 as gannet_dot_gateway_dot_v1_dot_documents__pb2
+from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -42,6 +43,11 @@ class DocumentServiceStub:
                 '/gannet.gateway.v1.DocumentService/UploadDocuments',
                 request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsResponse.FromString,
+                _registered_method=True)
+        self.ImportDocuments = channel.unary_unary(
+                '/gannet.gateway.v1.DocumentService/ImportDocuments',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ImportDocumentsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
                 _registered_method=True)
         self.GetDocument = channel.unary_unary(
                 '/gannet.gateway.v1.DocumentService/GetDocument',
@@ -90,7 +96,16 @@ class DocumentServiceServicer:
         """UploadDocuments takes any number of documents over one stream and acknowledges each by itself.
         The client sends header once, then for every document start, any number of content, end. A document that fails is
         acknowledged with error and the stream goes on; a broken order of messages ends the stream with INVALID_ARGUMENT.
-        Reading stops while too many documents are in work, so a fast client is slowed down by flow control.
+        Reading stops while too many documents are in work, so a fast client is slowed down by flow control. A document that was
+        acknowledged with accepted needs the stream no more: it is a job then, see JobService.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportDocuments(self, request, context):
+        """ImportDocuments accepts up to 100 small documents at once, all or none, and returns their operation; see JobService.
+        RESOURCE_EXHAUSTED with RetryInfo while too many documents of the tenant wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +170,11 @@ def add_DocumentServiceServicer_to_server(servicer, server):
                     servicer.UploadDocuments,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsResponse.SerializeToString,
+            ),
+            'ImportDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportDocuments,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_documents__pb2.ImportDocumentsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
             'GetDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocument,
@@ -222,6 +242,33 @@ class DocumentService:
             '/gannet.gateway.v1.DocumentService/UploadDocuments',
             gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_documents__pb2.UploadDocumentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.DocumentService/ImportDocuments',
+            gannet_dot_gateway_dot_v1_dot_documents__pb2.ImportDocumentsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from gannet.gateway.v1 import documents_pb2 as _documents_pb2
+from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -24,7 +25,12 @@ class DocumentServiceStub:
     """UploadDocuments takes any number of documents over one stream and acknowledges each by itself.
     The client sends header once, then for every document start, any number of content, end. A document that fails is
     acknowledged with error and the stream goes on; a broken order of messages ends the stream with INVALID_ARGUMENT.
-    Reading stops while too many documents are in work, so a fast client is slowed down by flow control.
+    Reading stops while too many documents are in work, so a fast client is slowed down by flow control. A document that was
+    acknowledged with accepted needs the stream no more: it is a job then, see JobService.
+    """
+    ImportDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.ImportDocumentsRequest, _operations_pb2.Operation]
+    """ImportDocuments accepts up to 100 small documents at once, all or none, and returns their operation; see JobService.
+    RESOURCE_EXHAUSTED with RetryInfo while too many documents of the tenant wait.
     """
     GetDocument: _aio.UnaryUnaryMultiCallable[_documents_pb2.GetDocumentRequest, _documents_pb2.Document]
     """GetDocument returns one document's record and, on request, a range of its text. NOT_FOUND if there is none."""
@@ -62,7 +68,18 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         """UploadDocuments takes any number of documents over one stream and acknowledges each by itself.
         The client sends header once, then for every document start, any number of content, end. A document that fails is
         acknowledged with error and the stream goes on; a broken order of messages ends the stream with INVALID_ARGUMENT.
-        Reading stops while too many documents are in work, so a fast client is slowed down by flow control.
+        Reading stops while too many documents are in work, so a fast client is slowed down by flow control. A document that was
+        acknowledged with accepted needs the stream no more: it is a job then, see JobService.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportDocuments(
+        self,
+        request: _documents_pb2.ImportDocumentsRequest,
+        context: _aio.ServicerContext[_documents_pb2.ImportDocumentsRequest, _abc.Awaitable[_operations_pb2.Operation]],
+    ) -> _abc.Awaitable[_operations_pb2.Operation]:
+        """ImportDocuments accepts up to 100 small documents at once, all or none, and returns their operation; see JobService.
+        RESOURCE_EXHAUSTED with RetryInfo while too many documents of the tenant wait.
         """
 
     @_abc_1.abstractmethod
