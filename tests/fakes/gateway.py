@@ -137,6 +137,7 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                     collection = self._state.collection(request.header.parent)
                 case "start":
                     start, content, index = request.start, b"", index + 1
+                    self._state.request_ids[start.document_id].append(start.request_id)
                 case "content":
                     content += request.content.data
                 case "end" if self._state.silent_uploads:
@@ -160,6 +161,9 @@ class Documents(documents_pb2_grpc.DocumentServiceServicer):
                         return
 
     def _index(self, collection, start, content, sha256, *, seen, reply) -> None:
+        if self._state.backs_off(start.document_id):
+            reply.backoff.retry_delay.FromMilliseconds(1)
+            return
         try:
             if self._state.document_faults[start.document_id]:
                 raise self._state.document_faults[start.document_id].popleft()

@@ -50,6 +50,10 @@ class State:
     faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
     drop_after_received: int = 0  # uploads that end with UNAVAILABLE right after a document's bytes arrived
     deadly: set[str] = field(default_factory=set)  # documents that end every upload like that
+    backoffs: dict[str, int] = field(
+        default_factory=lambda: defaultdict(int)
+    )  # times that a document finds the queue full
+    request_ids: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # of each document, as it came
     drain_after_indexed: int = 0  # uploads that drain after their first indexed document
     # What a document is refused with; CANCELLED is a server that dies of it instead.
     document_faults: dict[str, deque[Refused]] = field(default_factory=lambda: defaultdict(deque))
@@ -68,6 +72,13 @@ class State:
             self.drop_after_received -= 1
             return True
         return document_id in self.deadly
+
+    def backs_off(self, document_id: str) -> bool:
+        """Whether the queue is full for this document."""
+        if not self.backoffs[document_id]:
+            return False
+        self.backoffs[document_id] -= 1
+        return True
 
     def collection(self, name: str) -> StoredCollection:
         """The collection of that name, "-" standing for the only tenant."""

@@ -4,6 +4,7 @@ from answering import ANSWERING
 from generating import GENERATING
 from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
+from queueing import QUEUEING
 from reading import PARSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
@@ -297,5 +298,5 @@ KERNELS = (
 
 MUTATIONS = (
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING, *GENERATING, *GUARDING,
+    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING,
 )  # fmt: skip

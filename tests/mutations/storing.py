@@ -50,7 +50,13 @@ DURABILITY = (
         "if (await connection.execute(writing)).first() is not None:",
         "if False:",
     ),
-    one("two creators of one document cannot both win", JOURNALING, JOURNAL, "if create_only and live is not None:", "if False:"),
+    one(
+        "two creators of one document cannot both win",
+        JOURNALING,
+        f"{GATEWAY}/ledger/claiming.py",
+        "if wanted.create_only and live is not None:",
+        "if False:",
+    ),
     one(
         "what the ledger committed is on disk",
         "tests/unit/gateway/test_ledger.py",

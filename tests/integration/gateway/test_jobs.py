@@ -1,9 +1,13 @@
 """Accepted documents, their operations and their idempotency, over sockets; `kill -9` included."""
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,8 @@ from integration.gateway.conftest import KEY, Stack
 from integration.gateway.stack import COLLECTION, Client, refusal
 
 from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc, jobs_pb2, jobs_pb2_grpc
+from gannet_client import DocumentInput, GannetClient, JobState
+from gannet_client import InvalidInput as SdkInvalidInput
 from gannet_service import errors
 
 TIMEOUT_S = 60
@@ -210,3 +216,47 @@ async def test_bad_imports_name_the_field(fields: dict[str, Any], field: str, op
     error = await refusal(operations.import_({"a": "b"}, **fields))
     assert isinstance(error, errors.InvalidInput)
     assert error.field == field
+
+
+async def test_sdk_hands_documents_over_and_follows_them(stack: Stack, client: Client):
+    """The client that users have: submit, wait, list, and the errors of what failed."""
+    async with GannetClient(stack.gateway.address, api_key=KEY) as sdk:
+        documents = [
+            DocumentInput(document_id="s1.txt", content=b"Skuas steal."),
+            DocumentInput(document_id="s2.txt", content=b"\x00"),
+        ]
+        submitted = await sdk.jobs.submit("docs", documents)
+        done = await sdk.jobs.wait(submitted.name)
+        assert (done.done, done.state) == (True, JobState.FAILED)
+        assert [document.state for document in done.documents] == [JobState.SUCCEEDED, JobState.FAILED]
+        assert isinstance(done.documents[1].error, SdkInvalidInput)
+        listed = [each.name async for each in sdk.jobs.list(collection="docs", state=JobState.FAILED)]
+        assert submitted.name in listed
+        retried = await sdk.jobs.retry(submitted.name.rpartition("/")[2])
+        assert retried.documents[0].state is JobState.SUCCEEDED
+        assert (await sdk.jobs.wait(submitted.name)).state is JobState.FAILED
+        await sdk.jobs.delete(submitted.name)
+    await client.delete("s1.txt")
+
+
+async def test_command_line_shows_jobs(stack: Stack, operations: Operations):
+    """`gannet jobs list` and `show`, as JSON for programs and as a table for people."""
+    started = await operations.import_({"l.txt": "a\x00b"})
+    await operations.wait(started.name)
+
+    def gannet(*arguments: str) -> str:
+        command = [
+            Path(sys.executable).parent / "gannet",
+            "--target",
+            stack.gateway.address,
+            "--api-key",
+            KEY,
+            *arguments,
+        ]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S).stdout
+
+    shown = await asyncio.to_thread(gannet, "jobs", "show", started.name)
+    assert "l.txt" in shown
+    assert "failed" in shown
+    lines = await asyncio.to_thread(gannet, "--json", "jobs", "list", "--collection", "docs", "--state", "failed")
+    assert started.name in [json.loads(line)["name"] for line in lines.splitlines()]

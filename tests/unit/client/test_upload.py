@@ -238,3 +238,24 @@ async def test_upload_any_faults_acknowledge_each_document_once(client, state, c
     acks = [ack async for ack in client.upload("docs", inputs(count))]
     assert sorted(ack.document_id for ack in acks) == [item.document_id for item in inputs(count)]
     assert sorted(state.collections["docs"].documents) == [item.document_id for item in inputs(count)]
+
+
+async def test_upload_over_a_broken_stream_keeps_the_request_ids(client, state, docs):
+    """The server knows by them what it has accepted; no two documents share one."""
+    state.drop_after_received = 1
+    acks = [ack async for ack in client.upload("docs", inputs(3))]
+
+    assert [type(ack) for ack in acks] == [DocumentIndexed] * 3
+    sent = [set(ids) for ids in state.request_ids.values()]
+    assert [len(ids) for ids in sent] == [1] * 3
+    assert len(set.union(*sent)) == 3
+    assert len(state.request_ids["d000"]) == 2
+
+
+async def test_upload_that_finds_the_queue_full_waits_and_is_sent_again(client, state, docs):
+    """As often as the policy allows, under a request id of its own each time."""
+    state.backoffs["d001"] = 2
+    acks = [ack async for ack in client.upload("docs", inputs(3))]
+
+    assert sorted(ack.document_id for ack in acks if isinstance(ack, DocumentIndexed)) == ["d000", "d001", "d002"]
+    assert len(set(state.request_ids["d001"])) == 3

@@ -17,6 +17,7 @@ from gannet.gateway.v1.search_pb2_grpc import SearchServiceStub
 from gannet_client import types, wire
 from gannet_client.errors import Conflict, ServerError
 from gannet_client.health import health
+from gannet_client.jobs import Jobs
 from gannet_client.tenants import Tenants
 from gannet_client.transport import RetryPolicy, Transport
 from gannet_client.upload import upload
@@ -71,6 +72,7 @@ class GannetClient:
         self._documents = DocumentServiceStub(channel)
         self._collections = CollectionServiceStub(channel)
         self.tenants = Tenants(self._transport, timeout_s)
+        self.jobs = Jobs(self._transport, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,7 +1,6 @@
 """Uploading many documents over one stream, and over another one when the server dies under it.
 
-A document is sent again until the server has said what became of it. That is safe: the server recognises content that it has
-and answers `unchanged`.
+A document is sent again until the server has said what became of it. That is safe: its request id finds the job that it is already.
 """
 
 from __future__ import annotations  # grpc's classes are generic in their stubs only
@@ -11,7 +10,7 @@ import contextlib
 import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -39,6 +38,8 @@ class _Outgoing:
     """A document on its way: how often a server had all of it and said no more, and how often one could not take it just then."""
 
     document: DocumentInput
+    # A stream that broke is gone on with: the server knows by it what it has accepted.
+    request_id: str = field(default_factory=new_request_id)
     received: int = 0
     refusals: int = 0
 
@@ -49,6 +50,7 @@ class _Outgoing:
             error = Unavailable(error.message, retry_after_s=error.retry_after_s)
         self.received = 0
         self.refusals += 1
+        self.request_id = new_request_id()  # what was refused is over
         return retry.pause_s(self.refusals, error)
 
 
@@ -193,6 +195,8 @@ class _Stream:
                 match response.WhichOneof("ack"):
                     case "received" if response.index in self._pending:
                         self._pending[response.index].received += 1
+                    case "accepted" if response.index in self._pending:
+                        self._pending[response.index].received = 0  # it is durable: no death of a server is its fault
                     case "draining":
                         # The document stays pending, to be sent over the next stream; this one gets no more.
                         retry_after_s = response.draining.retry_delay.ToNanoseconds() / 1e9
@@ -261,7 +265,7 @@ class _Stream:
                 index += 1
                 if self._silence is not None and self._silence.when() is None:
                     self._silence.reschedule(self._silent_until())
-                for message in _messages(item.document):
+                for message in _messages(item):
                     if not await self._write(message):
                         return
             await self._finish_writing()
@@ -288,8 +292,11 @@ async def _cancelled(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 
-def _messages(document: DocumentInput) -> Iterable[_Request]:
-    yield wire.document_start(document)
+def _messages(item: _Outgoing) -> Iterable[_Request]:
+    document = item.document
+    start = wire.document_start(document)
+    start.start.request_id = item.request_id
+    yield start
     for start in range(0, len(document.content), PIECE_BYTES):
         piece = document.content[start : start + PIECE_BYTES]
         yield _Request(content=documents_pb2.DocumentContent(data=piece))

@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, search_pb2
 from gannet_client import types
-from gannet_client.errors import ServerError, from_status
+from gannet_client.errors import Overloaded, ServerError, from_status
 
 _MODES = {
     types.SearchMode.DENSE: search_pb2.SEARCH_MODE_DENSE,
@@ -261,6 +261,11 @@ def upload_ack(message: documents_pb2.UploadDocumentsResponse, request_id: str) 
             )
         case "error":
             error = from_status(message.error, request_id)
+            return types.DocumentFailed(document_id=message.document_id, error=error, acknowledged=True)
+        case "backoff":
+            delay_s = message.backoff.retry_delay.ToNanoseconds() / 1e9
+            problem = "too many documents of the tenant wait"
+            error = Overloaded(problem, reason="QUEUE_FULL", retry_after_s=delay_s, request_id=request_id)
             return types.DocumentFailed(document_id=message.document_id, error=error, acknowledged=True)
         case _:
             return None

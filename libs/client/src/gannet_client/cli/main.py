@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gannet_client import config
-from gannet_client.cli import collections, documents, keys, models, tenants
+from gannet_client.cli import collections, documents, jobs, keys, models, tenants
 from gannet_client.cli.ask import ask
 from gannet_client.cli.demo import demo
 from gannet_client.cli.ingest import ingest
@@ -37,6 +37,7 @@ app.command()(search)
 app.command()(ask)
 app.add_typer(documents.app, name="documents")
 app.add_typer(collections.app, name="collections")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.command()(status)
