@@ -94,7 +94,7 @@ consistency: setup-dev ## many seeds of crashes against snapshot consistency; SE
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search clean
+.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search bench-extractive bench-verify clean
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -115,6 +115,12 @@ bench-rerank: setup models ## reranking throughput beside other systems; install
 
 bench-embed-latency: setup models ## one query through the embedder beside a bare session.run, and with the bulk lane full
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed_latency.py
+
+bench-extractive: setup-dev models ## quoted answers and refusals over thresholds on ../shared/data, tables and plots (20 minutes)
+	@for split in train test; do PYTHONPATH=tests/bench $(BIN)/python tests/bench/calibrate_answers.py --split $$split; done
+
+bench-verify: setup-dev models ## claims told from claims that the sources do not support, on ../shared/data (20 minutes)
+	@for split in train test; do PYTHONPATH=tests/bench $(BIN)/python tests/bench/calibrate_verify.py --split $$split; done
 
 bench-overload: setup models ## the embedder under five times its capacity: goodput, refusals, memory, recovery
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_overload.py

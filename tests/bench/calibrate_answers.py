@@ -1,13 +1,15 @@
 """Chooses the generator's threshold: how the best sentence scores when the sources hold the answer, and when they do not.
 
+    make bench-extractive    (both splits), or
     python tests/bench/calibrate_answers.py [--data ../shared/data] [--split train] [--questions 300]
 
 Two sets of questions with known answers, three kinds of sources for each question:
   present     the answer and what surrounds it (SQuAD: the sentences around it; MedQuAD: the other answers about the same disease);
   same topic  the same without the answer, the hardest kind of unanswerable question;
   other topic the sources of another question.
-Some "same topic" sources do answer the question, so the true error rate is below the one that is shown. Prints the table and
-writes it to bench-results/answer-threshold-<split>.md.
+Some "same topic" sources do answer the question, so the true error rate is below the one that is shown. "Abstention" counts the answer
+present against the same topic alone: recall is the share of unanswerable questions that are refused, precision the share of refusals
+that are right. Prints the tables, writes bench-results/extractive-<split>.json, and plots the curves beside it.
 """
 
 import argparse
@@ -16,12 +18,14 @@ import random
 import sys
 import tarfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+from report import RESULTS, table, write
 
 from gannet_generator.config import GeneratorConfig
 from gannet_generator.extractive.extract import find_candidates, in_context, nearest
@@ -42,6 +46,8 @@ COLUMNS = (
     "other topic: says something",
     "balanced accuracy",
     "F1",
+    "abstention precision",
+    "abstention recall",
 )
 THRESHOLDS = np.arange(-4.0, 6.01, 0.5)
 
@@ -127,36 +133,49 @@ def _best(model: CrossEncoder, config: GeneratorConfig, question: str, sources: 
     return max((work.result() for work in works), default=-np.inf)
 
 
-def table(name: str, best: Sequence[Best]) -> list[str]:
-    """One line per threshold, the best balanced accuracy and the best F1 marked."""
-    answer = np.array([one.answer for one in best])
-    same = np.array([one.same_topic for one in best])
-    other = np.array([one.other_topic for one in best])
-    present = np.maximum(answer, same)
-    right = answer >= same
-    rows = []
+def curve(best: Sequence[Best]) -> list[dict[str, float]]:
+    """The shares of COLUMNS at each threshold."""
+    answer, same, other = (
+        np.array([getattr(one, kind) for one in best]) for kind in ("answer", "same_topic", "other_topic")
+    )
+    present, right = np.maximum(answer, same), answer >= same
+    rows: list[dict[str, float]] = []
     for threshold in THRESHOLDS:
-        said = present >= threshold
-        true_said = float((said & right).mean())
-        false_said = float((said & ~right).mean()) + float((same >= threshold).mean())
-        f1 = 2 * true_said / (true_said + false_said + 1.0)
-        balanced = (float(said.mean()) + float((same < threshold).mean())) / 2
-        rows.append(
-            (threshold, said.mean(), true_said, (same >= threshold).mean(), (other >= threshold).mean(), balanced, f1)
+        said, wrong = present >= threshold, same >= threshold
+        true_said, false_said = float((said & right).mean()), float((said & ~right).mean() + wrong.mean())
+        refused, refused_rightly = float((~said).mean() + (~wrong).mean()), float((~wrong).mean())
+        values = (
+            float(threshold),
+            float(said.mean()),
+            true_said,
+            float(wrong.mean()),
+            float((other >= threshold).mean()),
+            (float(said.mean()) + refused_rightly) / 2,
+            2 * true_said / (true_said + false_said + 1.0),
+            refused_rightly / refused if refused else 1.0,
+            refused_rightly,
         )
-    best_balanced, best_f1 = max(row[5] for row in rows), max(row[6] for row in rows)
-    lines = [
-        f"### {name}, {len(best)} questions; right sentence first: {right.mean():.3f}",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-    ]
-    for threshold, *shares, balanced, f1 in rows:
-        cells = [f"{threshold:+.1f}", *(f"{share:.3f}" for share in shares)]
-        cells.append(f"**{balanced:.3f}**" if balanced == best_balanced else f"{balanced:.3f}")
-        cells.append(f"**{f1:.3f}**" if f1 == best_f1 else f"{f1:.3f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+        rows.append(dict(zip(COLUMNS, values, strict=True)))
+    return rows
+
+
+def hit_rate(best: Sequence[Best]) -> float:
+    """How often the best of all sentences is one of the answer's."""
+    return float(np.mean([one.answer >= one.same_topic for one in best]))
+
+
+def plot(curves: Mapping[str, Sequence[Mapping[str, float]]], threshold: float, path: Path) -> None:
+    """The shares over the threshold, one panel a data set; the default is marked."""
+    figure = Figure(figsize=(6 * len(curves), 4))
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)
+    for panel, (name, rows) in zip(panels[0], curves.items(), strict=True):
+        for column in COLUMNS[1:]:
+            panel.plot([row["threshold"] for row in rows], [row[column] for row in rows], label=column)
+        panel.axvline(threshold, color="black", linestyle=":", label="default")
+        panel.set(title=name, xlabel="threshold, logit", ylim=(0, 1))
+    panels[0][0].legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(path)
 
 
 def main() -> int:
@@ -175,17 +194,23 @@ def main() -> int:
     config = GeneratorConfig()
     built = ensure_built(load_manifest().entry(config.model), config.precision or None, arguments.models_dir)
     model = CrossEncoder.open(built, sessions=cores_available())
-    lines = [f"## {built.name} {built.precision} {built.digest[:12]}, {arguments.split} split", ""]
+    curves: dict[str, list[dict[str, float]]] = {}
+    rows: list[dict[str, object]] = []
     for make, archive in archives.items():
         questions = list(make(archive, arguments.split))
         # Always the same questions: two runs compare two models, not two samples.
         chosen = random.Random(0).sample(questions, min(arguments.questions, len(questions)))  # noqa: S311
-        lines += table(archive.name, list(best_logits(model, config, chosen)))
+        best = list(best_logits(model, config, chosen))
+        curves[archive.name] = curve(best)
+        print(f"### {archive.name}, {len(best)} questions; right sentence first: {hit_rate(best):.3f}\n")
+        print(table(curves[archive.name]))
+        rows += [
+            {"data": archive.name, "questions": len(best), "hit rate": hit_rate(best), **row}
+            for row in curves[archive.name]
+        ]
     model.close()
-    results = ROOT / "bench-results" / f"answer-threshold-{arguments.split}.md"
-    results.parent.mkdir(exist_ok=True)
-    results.write_text("\n".join(lines), encoding="utf-8")
-    print("\n".join(lines))
+    write(f"extractive-{arguments.split}", rows, [])
+    plot(curves, config.threshold, RESULTS / f"extractive-{arguments.split}.png")
     return 0
 
 

@@ -1,12 +1,14 @@
 """Fits and measures what Verify says: does it tell claims that the sources support from claims that they do not?
 
+    make bench-verify    (both splits), or
     python tests/bench/calibrate_verify.py [--data ../shared/data] [--split train] [--claims 200]
 
 A claim is made from a sentence of a passage (SQuAD's sentences in the order of their articles, MedQuAD's answers); its sources are
-that passage. Supported: the sentence itself, its first clause, and the sentence with its function words and every fifth other word
-left out. Not supported: the sentence when the passage has lost it (its neighbours stay), the sentence of another passage, the
-sentence with a changed number, and the negated sentence. Negations are measured and not fitted on: nothing that Verify looks at sees
-them. On the train split the weights of the logistic function are fitted, and printed; both splits measure the weights in
+that passage. Supported: the sentence itself, its first clause, the sentence with its function words and every fifth other word left
+out, and the question without its question word, which is a person's paraphrase of a part of the sentence. Not supported: the sentence, and
+the paraphrase, when the passage has lost the sentence (its neighbours stay), the sentence of another passage, the sentence with a
+changed number, and the negated sentence. Negations are measured and not fitted on: nothing that Verify looks at sees them. On the train
+split the weights of the logistic function are fitted, and printed; both splits measure the weights in
 `gannet_generator.verification`. Prints the figures and writes them to bench-results/verify-<split>.json.
 """
 
@@ -15,7 +17,7 @@ import json
 import random
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from calibrate_answers import Question, medquad, squad
 from numpy.typing import NDArray
+from report import write
 
 from gannet_generator.config import GeneratorConfig
 from gannet_generator.extractive.sentences import split_sentences
@@ -34,13 +37,15 @@ from gannet_inference.session import cores_available
 from gannet_inference.store import ensure_built
 
 ROOT = Path(__file__).parents[2]
-SUPPORTED = ("verbatim", "first clause", "thinned")
-UNSUPPORTED = ("sentence removed", "another passage", "changed number")
+SUPPORTED = ("verbatim", "first clause", "thinned", "restated")
+UNSUPPORTED = ("sentence removed", "another passage", "changed number", "restated, sentence removed")
 BLIND = ("negated",)
 NUMBER = re.compile(r"\d+")
 FUNCTION_WORDS = frozenset(
     "a an the of to in on at by for from with and or as that which this these those its their his her it has have had also".split()  # noqa: SIM905
 )
+WH = re.compile(r"\b(what|which|who|whom|whose|when|where|why|how many|how much|how)\b", re.IGNORECASE)
+AUXILIARIES = frozenset({"do", "does", "did"})
 BE = re.compile(r"\b(is|are|was|were|can|may|will|has|have)\b")
 
 
@@ -78,10 +83,20 @@ def cases(questions: Sequence[Question], rng: random.Random) -> Iterator[Case]:
         yield Case(kind="thinned", claim=_thinned(claim, rng), sources=sources)
         yield Case(kind="sentence removed", claim=claim, sources=without)
         yield Case(kind="another passage", claim=claim, sources=[other.answer, *other.same_topic])
+        if restated := _restated(question.text):
+            yield Case(kind="restated", claim=restated, sources=sources)
+            if len(sentences) == 1:
+                yield Case(kind="restated, sentence removed", claim=restated, sources=question.same_topic)
         if NUMBER.search(claim):
             yield Case(kind="changed number", claim=_changed_number(claim, rng), sources=sources)
         if BE.search(claim):
             yield Case(kind="negated", claim=BE.sub(r"\1 not", claim, count=1), sources=sources)
+
+
+def _restated(question: str) -> str:
+    """What a person's question presupposes, in that person's words: a paraphrase of a part of the answer's sentence."""
+    words = [word for word in WH.sub(" ", question).replace("?", " ").split() if word.lower() not in AUXILIARIES]
+    return " ".join(words) if len(words) >= 4 else ""
 
 
 def _first_clause(sentence: str) -> str:
@@ -181,11 +196,6 @@ def _auc(true: Sequence[float], false: Sequence[float]) -> float:
     return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
-def show(result: Mapping[str, object]) -> None:
-    """Print one data set's figures."""
-    print(json.dumps(result, indent=1))
-
-
 def main() -> int:
     """Score, fit where that is allowed, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -211,13 +221,11 @@ def main() -> int:
         scored = list(score(model, bounds, list(cases(chosen, rng))))
         everything += scored
         results.append(report(archive.name, scored, config.verify_threshold))
-        show(results[-1])
+        print(json.dumps(results[-1], indent=1))
     model.close()
     if arguments.split == "train":
         print("fitted bias, logit, overlap, missing number:", np.round(fit(everything), 2).tolist())
-    out = ROOT / "bench-results" / f"verify-{arguments.split}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps({"model": built.digest, "results": results}, indent=1), encoding="utf-8")
+    write(f"verify-{arguments.split}", results, [])
     return 0
 
 

@@ -27,7 +27,13 @@ GENERATING = (
     one("upstream: Retry-After is passed on within bounds", UPSTREAMS, FAILURES, "min(given, _RETRY_AFTER_S_MAX)", "given"),
     one("upstream: a rotated key is read", UPSTREAMS, f"{GENERATOR}/upstream/key.py", "!= self._version", "is None"),
     one("upstream: halves of characters are joined", UPSTREAMS, f"{GENERATOR}/upstream/chat.py", "text = self._held + text", "text = text"),
-    one("generator: NaN is no temperature", LIMITS, CHECKS, "math.isfinite(value) and least", "not value < least and least"),
+    one(
+        "generator: NaN is no temperature",
+        LIMITS,
+        CHECKS,
+        "math.isfinite(value) and least <= value <= most",
+        "not (value < least or value > most)",
+    ),
     one("generator: messages are bounded together", LIMITS, CHECKS, "if size > limits.prompt_bytes_max:", "if False:"),
     one("verify: a changed number takes the support away", VERIFICATION, f"{GENERATOR}/verification.py", "float(bool(missing))", "0.0"),
 )  # fmt: skip

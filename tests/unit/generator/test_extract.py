@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,3 +116,22 @@ def test_in_context_puts_the_title_before_a_sentence_that_refers_back():
     read = [in_context(Candidate(text="It dives deep.", spans=spans[index:]), sources) for index in range(3)]
     assert read == ["Gannets: It dives deep.", "It dives deep.", f"{'x' * 120}: It dives deep."]
     assert in_context(Candidate(text="Items dive deep.", spans=spans), sources) == "Items dive deep."
+
+
+@pytest.mark.parametrize(
+    "second, said",
+    [
+        ("The gannet dives 22 metres deep!", False),
+        ("The gannet dives deep.", False),
+        ("The gannet dives 34 metres deep.", True),
+        ("The gannet dives 22 metres deep for herring.", True),
+        ("It nests on high cliffs.", True),
+    ],
+    ids=["the same words", "part of what was said", "another number", "more than was said", "something else"],
+)
+def test_choose_says_a_sentence_only_if_it_adds_something(second, said):
+    """What was said already is not said in fewer words, and a sentence that differs in a number alone is another sentence."""
+    span = SourceSpan(source_index=0, start_byte=0, end_byte=1)
+    both = [Candidate(text=text, spans=(span,)) for text in ("The gannet dives 22 metres deep.", second)]
+    choice = choose(both, [3.0, 2.5], threshold=0.0, margin=9.0, sentences_max=5)
+    assert [quote.candidate.text for quote in choice.quotes] == [one.text for one in both[: 1 + said]]

@@ -239,3 +239,10 @@ def test_split_of_a_long_sentence_prefers_the_end_of_a_clause():
 def test_split_of_a_long_sentence_without_spaces_cuts_between_characters():
     """Three bytes a character, twenty bytes a piece: six characters each, and none is cut in two."""
     assert texts("海鳥は深く潜る鳥である魚", sentence_bytes_max=20) == ["海鳥は深く潜", "る鳥である魚"]
+
+
+def test_split_of_tokenised_text_ends_at_stops_that_stand_alone():
+    """Lower case and short words before the stop do not matter: whoever tokenised the text has told the stop from an abbreviation."""
+    text = "gannets dive into the sea . they nest on rock . the u.s. coast has none of them !"
+    sentences = [sentence.text for sentence in split_sentences(text, sentence_bytes_max=600)]
+    assert sentences == ["gannets dive into the sea .", "they nest on rock .", "the u.s. coast has none of them !"]

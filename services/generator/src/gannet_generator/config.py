@@ -123,7 +123,7 @@ class GeneratorConfig(ServiceConfig):
         3, ge=1, le=50, description="Sentences in an answer whose request does not say how many."
     )
     # Balanced accuracy between "the answer is there" and "only its topic is", 150 questions each: SQuAD 0.810, MedQuAD 0.753,
-    # the best mean (0.782) of all thresholds; F1 0.732 and 0.642. See README.md and tests/bench/calibrate_answers.py.
+    # the best mean (0.782) of all thresholds; F1 0.732 and 0.642. See docs/quality.md and `make bench-extractive`.
     threshold: float = Field(
         1.0,
         ge=-100,

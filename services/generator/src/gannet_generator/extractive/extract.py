@@ -132,7 +132,10 @@ def choose(
 
 
 def _says_the_same(these: set[str], others: set[str]) -> bool:
-    return len(these & others) >= _SAME_SHARE_MIN * len(these | others)
+    # A sentence whose every word was said adds nothing; one with another number does, however alike it is.
+    return these <= others or (
+        len(these & others) >= _SAME_SHARE_MIN * len(these | others) and not any(map(str.isdigit, these - others))
+    )
 
 
 def write(quotes: Sequence[Quote]) -> Iterator[Delta | Citation]:

@@ -104,6 +104,9 @@ def _ends_sentence(text: str, start: int, found: re.Match[str], next_start: int)
     mark = found.group()
     if mark[0] in _FULL_STOPS_CJK:
         return True
+    if len(mark) == 1 and text[found.start() - 1 : found.start()].isspace():
+        # Tokenised text, "… the sea . it nests …": no abbreviation stands apart from its stop.
+        return True
     lower_follows = text[next_start].islower()
     if mark.startswith(("...", "…")):
         return not lower_follows
