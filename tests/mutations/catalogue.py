@@ -6,6 +6,7 @@ from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from queueing import QUEUEING
 from reading import PARSING
+from serving import REFUSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
 ANSWER = f"{GATEWAY}/answers/answer.py"
@@ -204,7 +205,7 @@ LIMITS = (
         "a refusal comes before the work of tokenising",
         "tests/unit/embedder/test_embedding.py",
         "services/embedder/src/gannet_embedder/embedding.py",
-        "self._encoder.check_room(batch.lane, deadline_s=batch.deadline_s)",
+        "self.check_room(batch.lane, batch.deadline_s)",
         "pass",
     ),
     one(
@@ -297,6 +298,7 @@ KERNELS = (
 )  # fmt: skip
 
 MUTATIONS = (
+    *REFUSING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
     *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING,
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The two-lane executor: order, bounds, cancellation."""
 
+import os
 import threading
 import time
 from concurrent.futures import CancelledError, wait
@@ -42,6 +43,16 @@ def test_executor_interactive_work_goes_first_and_bulk_is_not_starved(gate):
 
     # The gate itself was the first of the three interactive starts that bulk work waits for at most.
     assert order == ["i0", "i1", "b0", "i2", "i3", "b1"]
+
+
+def test_executor_threads_yield_to_the_others_of_the_process():
+    """The operating system prefers the thread that submits to those that work for it."""
+    executor = PriorityExecutor(name="nice", threads=1, queue_max=1, niceness=3)
+
+    theirs = executor.submit(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).result(WAIT_S)
+
+    assert theirs == os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + 3
+    executor.close()
 
 
 def test_executor_lane_keeps_the_order_of_submission(gate):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gannet.reranker.v1 import reranker_pb2 as pb
 from gannet_inference.errors import ModelFailure
 from gannet_reranker.ranking import Candidates, PassageRanker, Ranked, Ranking
+from gannet_reranker.servicer import RerankerServicer
 from gannet_reranker.wire import to_response
 from gannet_service.errors import DeadlineTooShort, InvalidInput, Overloaded
 
@@ -144,3 +145,26 @@ def test_to_response_with_sigmoid_of_any_logits_stays_in_order_between_zero_and_
     assert [result.index for result in reply.results] == [one.index for one in ranked]
     assert scores == sorted(scores, reverse=True)
     assert all(0.0 <= score <= 1.0 for score in scores)
+
+
+async def test_check_room_refuses_what_rank_would(session):
+    """A queue too long for the deadline, with a hint; a deadline that has passed; nothing else."""
+    encoder = cross_encoder(session, queue_max=8)
+    ranker = PassageRanker(encoder, queue_requests_max=8)
+    servicer = RerankerServicer({"fake": ranker}, None, None)
+    encoder._pace.measured(1, 100.0)
+    call = asyncio.create_task(ranker.rank(Candidates(query="q", passages=["a", "b"], windows_max=1)))
+    async with asyncio.timeout(WAIT_S):
+        while encoder.waiting < 1:  # noqa: ASYNC110 - what is waited for happens on a thread
+            await asyncio.sleep(0)
+    request = pb.RerankRequest(query="q", passages=["c"])
+    with pytest.raises(Overloaded) as refused:
+        servicer.check_room(request, time.monotonic() + 10.0)
+    assert refused.value.retry_after_s > 0
+    with pytest.raises(DeadlineTooShort):
+        servicer.check_room(request, time.monotonic() - 1.0)
+    servicer.check_room(request, time.monotonic() + 1000.0)
+    servicer.check_room(pb.RerankRequest(model="unknown"), time.monotonic() + 10.0)
+    session.gate.set()
+    await call
+    ranker.close()

@@ -1,6 +1,6 @@
 """A server with the real interceptor around handlers that a test writes, over a real socket."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.wrappers_pb2 import StringValue
 
 from gannet_service.errors import GannetError, from_rpc_error
-from gannet_service.interceptor import Admit, Authenticate, ServerInterceptor
+from gannet_service.interceptor import Admit, Authenticate, CheckRoom, ServerInterceptor
 
 SERVICE = "test.Echo"
 
@@ -51,6 +51,7 @@ async def running(
     concurrent_rpcs_max: int = 8,
     authenticate: Authenticate | None = None,
     admit: Admit | None = None,
+    check_room: Mapping[str, CheckRoom] | None = None,
 ) -> AsyncIterator[Echo]:
     """Serve the handlers given until the block ends."""
 
@@ -76,6 +77,7 @@ async def running(
         concurrent_rpcs_max=concurrent_rpcs_max,
         authenticate=authenticate,
         admit=admit,
+        check_room=check_room,
     )
     server = grpc.aio.server(interceptors=[interceptor])
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, handlers)])

@@ -23,6 +23,9 @@ from gannet_inference.tokens import Side, TextPieces, TextTokenizer, TokenIds, l
 from gannet_kernels import cls_pool, compile_all, max_pool, mean_pool
 
 QUEUE_MAX = 4096
+# The model's threads yield to the event loop on the same cores: with equal shares, a flood of calls waits unread until their
+# deadlines are over, and nobody is even refused (docs/adr/0028).
+_NICENESS = 5
 
 _POOL = {"mean": mean_pool, "cls": cls_pool, "max": max_pool}
 
@@ -47,7 +50,7 @@ class _Encoder:
         self._tokenizer = tokenizer
         self._pace = Pace()
         self._executor = (
-            PriorityExecutor(name=built.name, threads=sessions, queue_max=queue_max)
+            PriorityExecutor(name=built.name, threads=sessions, queue_max=queue_max, niceness=_NICENESS)
             if beside is None
             else beside._executor  # noqa: SLF001 - another object of this very class
         )

@@ -1,13 +1,15 @@
-"""The one server interceptor: ids, trace span, credentials, deadline, admission, the error table, one log line and one metric a call.
+"""The one server interceptor: room, ids, trace span, credentials, deadline, admission, the error table, one log line and one metric a call.
 
-It is one object and not a chain, because every part needs what the others know (a refused call is logged with its trace id and its code)
-and each layer of a chain would cost a coroutine per message.
+It is one object and not a chain, because every part needs what the others know (a failed call is logged with its trace id and its code)
+and each layer of a chain would cost a coroutine per message. Room comes first and keeps no books of its own: what is refused for lack of
+it has no span and no log line, it is counted (`refusals.py`).
 """
 
 from __future__ import annotations  # grpc's classes are generic in their stubs only
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, cast
@@ -32,7 +34,11 @@ from gannet_service.errors import (
     Overloaded,
     to_trailing_metadata,
 )
+from gannet_service.refusals import Refusals, refusal_metadata
 
+# Told the decoded request and its deadline, a `time.monotonic()` instant; raises what the handler would refuse it with for lack of
+# room, or returns. Runs before anything else is done for a call, so it must be cheap.
+CheckRoom = Callable[[Any, float], None]
 Authenticate = Callable[[Mapping[str, str]], Awaitable[Principal]]
 # Raises what refuses the call, and gives back what to run when it has ended.
 Admit = Callable[[str, Principal], Awaitable[Callable[[], None] | None]]
@@ -57,15 +63,18 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         concurrent_rpcs_max: int,
         authenticate: Authenticate | None = None,
         admit: Admit | None = None,
+        check_room: Mapping[str, CheckRoom] | None = None,
     ) -> None:
         self._deadline_default_s = deadline_default_s
         self._concurrent_rpcs_max = concurrent_rpcs_max
         self._authenticate = authenticate
-        self._admit_principal = admit
+        self._admit = admit
+        self._check_room = check_room or {}
         self._in_work = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._wrapped: dict[str, Handler] = {}
+        self.refusals = Refusals()
         self.draining = False
 
     async def idle(self) -> None:
@@ -100,9 +109,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         served = metrics.rpc_duration_s.labels(method, "OK")
 
         async def serve(request: Any, context: Context) -> Any:
-            work = _Work(method, served, context)
+            work = await self._begin(method, served, request, context, bounded=not handler.request_streaming)
             try:
-                await self._admit(work, context, bounded=not handler.request_streaming)
+                await self._identify(work)
                 async with _deadline(work.call):
                     response = await behaviour(_checked(request), context)
                 # Once the reply is on its way: span, metric and log line take 90 µs, and the caller need not wait for them.
@@ -120,9 +129,9 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         served = metrics.rpc_duration_s.labels(method, "OK")
 
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
-            work = _Work(method, served, context)
+            work = await self._begin(method, served, request, context, bounded=not handler.request_streaming)
             try:
-                await self._admit(work, context, bounded=not handler.request_streaming)
+                await self._identify(work)
                 # aclosing: a client that leaves must end the handler now, not when the garbage collector comes by.
                 async with contextlib.aclosing(behaviour(_checked(request), context)) as responses:
                     while True:
@@ -141,65 +150,83 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    async def _admit(self, work: _Work, context: Context, *, bounded: bool) -> None:
-        """Give the call its identity, or refuse it."""
+    async def _begin(self, method: str, served: Histogram, request: Any, context: Context, *, bounded: bool) -> _Work:
+        """Take the call in, or refuse it at once and raise."""
+        started = time.monotonic()
         left_s = cast("float | None", context.time_remaining())
         if bounded:
             left_s = self._deadline_default_s if left_s is None else min(left_s, 86_400.0)
-        work.identify(left_s)
+        deadline = None if left_s is None else started + left_s
+        try:
+            self._refuse_without_room(method, request, started, deadline)
+        except GannetError as error:
+            self.refusals.count(method, error)
+            await context.abort(error.code, error.message, refusal_metadata(error))
+        except Exception as error:  # noqa: BLE001 - a bug of the check's, answered like one of a handler's
+            await _Work(method, served, context, started, deadline).fail(error)
+        self._in_work += 1
+        self._idle.clear()
+        metrics.rpcs_in_work.set(self._in_work)
+        return _Work(method, served, context, started, deadline)
+
+    def _refuse_without_room(self, method: str, request: Any, now: float, deadline: float | None) -> None:
         if self.draining:
             raise NotReady("the server is shutting down", reason="DRAINING", retry_after_s=OVERLOAD_RETRY_S)
         if self._in_work >= self._concurrent_rpcs_max:
-            metrics.requests_refused.labels("concurrent_rpcs_max").inc()
             raise Overloaded(f"{self._concurrent_rpcs_max} calls are in work already", retry_after_s=OVERLOAD_RETRY_S)
-        self._in_work += 1
-        self._idle.clear()
-        work.admitted = True
-        metrics.rpcs_in_work.set(self._in_work)
-        if left_s is not None and left_s <= 0:
+        if deadline is None:
+            return
+        if deadline <= now:
             raise DeadlineTooShort("the deadline had passed when the call arrived")
-        if self._authenticate is not None:
-            async with _deadline(work.call):
-                principal = await self._authenticate(work.metadata)
-                work.identify(left_s, principal)
-                if self._admit_principal is not None:
-                    work.leave = await self._admit_principal(work.call.method, principal)
+        check_room = self._check_room.get(method)
+        if check_room is not None and not isinstance(request, Undecodable):
+            check_room(request, deadline)
+
+    async def _identify(self, work: _Work) -> None:
+        """Find out who calls, and whether they may; may keep them waiting."""
+        if self._authenticate is None:
+            return
+        async with _deadline(work.call):
+            principal = await self._authenticate(work.metadata)
+            work.identify(principal)
+            if self._admit is not None:
+                work.leave = await self._admit(work.call.method, principal)
 
     def _release(self, work: _Work) -> None:
         if work.leave is not None:
             work.leave()
-        if work.admitted:
-            self._in_work -= 1
-            if not self._in_work:
-                self._idle.set()
-            metrics.rpcs_in_work.set(self._in_work)
+        self._in_work -= 1
+        if not self._in_work:
+            self._idle.set()
+        metrics.rpcs_in_work.set(self._in_work)
 
 
 class _Work:
     """One call on its way: its span, its clock, and how it ends."""
 
-    def __init__(self, method: str, served: Histogram, context: Context) -> None:
+    def __init__(
+        self, method: str, served: Histogram, context: Context, started: float, deadline: float | None
+    ) -> None:
         self.metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.messages = 0
-        self.admitted = False
         self.leave: Callable[[], None] | None = None
         self._context = context
         self._method = method
         self._served = served  # looked up once a method: `labels` costs as much as the observation
-        self._started = time.monotonic()
+        self._started = started
         self._request_id = calls.new_request_id(self.metadata)
         parent = propagate.extract(self.metadata)
         self._span: Span = _tracer.start_span(method.lstrip("/"), context=parent, kind=SpanKind.SERVER)
         # Every RPC has a task of its own, so what is set here is gone with it.
         otel_context.attach(trace.set_span_in_context(self._span, parent))
-        self.call = Call(method=method, request_id=self._request_id, deadline=None)
-
-    def identify(self, left_s: float | None, principal: Principal | None = None) -> None:
-        deadline = None if left_s is None else self._started + left_s
-        self.call = Call(method=self._method, request_id=self._request_id, deadline=deadline, principal=principal)
+        self.call = Call(method=method, request_id=self._request_id, deadline=deadline)
         calls.set_current(self.call)
-        if principal is not None:
-            structlog.contextvars.bind_contextvars(tenant=principal.tenant)
+
+    def identify(self, principal: Principal) -> None:
+        """Say who calls."""
+        self.call = dataclasses.replace(self.call, principal=principal)
+        calls.set_current(self.call)
+        structlog.contextvars.bind_contextvars(tenant=principal.tenant)
 
     def end(self, code: str, error: BaseException | None = None) -> None:
         duration_s = time.monotonic() - self._started

@@ -13,4 +13,6 @@ client_duration_s = Histogram(
     "gannet_client_rpc_duration_seconds", "Duration of outgoing RPCs.", ["method", "code"], buckets=LATENCY_BUCKETS_S
 )
 dependency_up = Gauge("gannet_dependency_up", "1 if the dependency answered its last probe.", ["dependency"])
-requests_refused = Counter("gannet_requests_refused_total", "Calls refused because a bound was reached.", ["bound"])
+requests_refused = Counter(
+    "gannet_requests_refused_total", "Calls refused before anything was done for them.", ["method", "reason"]
+)

@@ -11,7 +11,7 @@ from prometheus_client import Gauge
 from gannet.embedder.v1.embedder_pb2_grpc import add_EmbedderServicer_to_server
 from gannet_embedder.config import EmbedderConfig
 from gannet_embedder.embedding import TextEmbedder
-from gannet_embedder.servicer import SERVICE, EmbedderServicer
+from gannet_embedder.servicer import EMBED, SERVICE, EmbedderServicer
 from gannet_embedder.tei import servicer as tei
 from gannet_embedder.wire import Limits
 from gannet_inference.encoder import BiEncoder
@@ -43,14 +43,16 @@ async def main() -> None:
         average_length=config.bm25_average_length,
     )
     first = embedders[config.model]
+    servicer = EmbedderServicer(embedders, limits, placement)
     await serve(
         config,
         service_names=[SERVICE, *tei.SERVICES],
         add=[
-            partial(add_EmbedderServicer_to_server, EmbedderServicer(embedders, limits, placement)),
+            partial(add_EmbedderServicer_to_server, servicer),
             partial(tei.register, embedder=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
         ],
         health=Health((SERVICE,)),
+        check_room={EMBED: servicer.check_room, tei.EMBED: partial(tei.check_room, first)},
         close=[partial(asyncio.to_thread, embedder.close) for embedder in embedders.values()],
     )
 

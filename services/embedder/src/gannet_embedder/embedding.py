@@ -146,6 +146,17 @@ class TextEmbedder:
         """Where the model runs, ONNX Runtime's name."""
         return self._encoder.execution_provider
 
+    def check_room(self, lane: Lane, deadline_s: float | None) -> None:
+        """Refuses, at next to no cost, what `embed` would refuse however short the text.
+
+        Raises:
+            Overloaded: no place is left, or what waits in front takes too much of the time until the deadline.
+        """
+        try:
+            self._encoder.check_room(lane, deadline_s=deadline_s)
+        except (QueueFull, DeadlineHopeless) as error:
+            raise _refusal(error) from error
+
     async def embed(self, batch: TextBatch) -> Embedded:
         """Embed the texts of `batch`, a model's failure on one of them being that text's own. Cancelling drops what has not started.
 
@@ -155,9 +166,8 @@ class TextEmbedder:
             InvalidInput: a text is too long for the model, and the batch says to refuse that.
         """
         if batch.wants_model and batch.texts:
-            # Before the texts are tokenised: a refusal must cost next to nothing when most calls are refused.
-            with _refusals():
-                self._encoder.check_room(batch.lane, deadline_s=batch.deadline_s)
+            # Before the texts are tokenised: messages of a stream come straight here.
+            self.check_room(batch.lane, batch.deadline_s)
         prepared = await self._prepare(batch)
         if batch.refuse_long and any(tokens.truncated for tokens in prepared.tokens):
             raise InvalidInput(f"longer than {self.built.tokens_max} tokens", reason="TEXT_TOO_LONG")
@@ -258,10 +268,14 @@ def _refusals() -> Generator[None]:
     """Says a queue's refusal in the words of the contract."""
     try:
         yield
-    except QueueFull as error:
-        raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
-    except DeadlineHopeless as error:
-        raise DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS") from error
+    except (QueueFull, DeadlineHopeless) as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: QueueFull | DeadlineHopeless) -> GannetError:
+    if isinstance(error, QueueFull):
+        return Overloaded(str(error), retry_after_s=error.retry_after_s)
+    return DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS")
 
 
 def _result(tokens: TokenIds | None, outcome: _Read | ModelFailure | None, sparse: SparseVector | None) -> TextVectors:

@@ -18,6 +18,7 @@ from gannet_service.errors import GannetError, NotFound, to_status
 from gannet_service.streams import in_order
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Embedder"].full_name
+EMBED = f"/{SERVICE}/Embed"
 
 
 class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
@@ -28,6 +29,12 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         self._embedders = embedders
         self._limits = limits
         self._placement = placement
+
+    def check_room(self, request: pb.EmbedRequest, deadline_s: float) -> None:
+        """Refuses an Embed that the model has no time for; any other mistake in it is left to Embed."""
+        embedder = self._embedders.get(request.model) if request.model else next(iter(self._embedders.values()))
+        if embedder is not None and request.texts and (request.want_dense or request.want_tokens):
+            embedder.check_room(wire.lane(request), deadline_s)
 
     async def Embed(  # noqa: N802 - the method's name is the contract's
         self, request: pb.EmbedRequest, context: grpc.aio.ServicerContext[Any, Any]

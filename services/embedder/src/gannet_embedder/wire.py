@@ -55,6 +55,11 @@ class Limits:
     average_length: float
 
 
+def lane(request: pb.EmbedRequest) -> Lane:
+    """Which queue the texts wait in; interactive where the request does not say one that there is."""
+    return _LANES.get(request.priority, Lane.INTERACTIVE)
+
+
 def to_batch(
     request: pb.EmbedRequest, limits: Limits, *, dim: int, deadline_s: float | None
 ) -> tuple[TextBatch, dict[int, GannetError]]:

@@ -15,7 +15,7 @@ from gannet_inference.opening import open_encoders
 from gannet_inference.placement import Placement, place
 from gannet_reranker.config import RerankerConfig
 from gannet_reranker.ranking import PassageRanker
-from gannet_reranker.servicer import SERVICE, RerankerServicer
+from gannet_reranker.servicer import RERANK, SERVICE, RerankerServicer
 from gannet_reranker.tei import servicer as tei
 from gannet_reranker.wire import Limits
 from gannet_service import telemetry
@@ -40,14 +40,16 @@ async def main() -> None:
         stream_requests_max=config.stream_requests_max,
     )
     first = rankers[config.model]
+    servicer = RerankerServicer(rankers, limits, placement)
     await serve(
         config,
         service_names=[SERVICE, *tei.SERVICES],
         add=[
-            partial(add_RerankerServicer_to_server, RerankerServicer(rankers, limits, placement)),
+            partial(add_RerankerServicer_to_server, servicer),
             partial(tei.register, ranker=first, limits=limits, concurrent_rpcs_max=config.concurrent_rpcs_max),
         ],
         health=Health((SERVICE,)),
+        check_room={RERANK: servicer.check_room, tei.RERANK: partial(tei.check_room, first)},
         close=[partial(asyncio.to_thread, ranker.close) for ranker in rankers.values()],
     )
 

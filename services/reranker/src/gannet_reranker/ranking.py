@@ -18,7 +18,7 @@ from gannet_inference.lanes import PriorityExecutor, Work
 from gannet_inference.manifest import Purpose
 from gannet_inference.store import BuiltModel
 from gannet_inference.tokens import Side, TextPieces, TokenIds
-from gannet_service.errors import DeadlineTooShort, InvalidInput, Overloaded
+from gannet_service.errors import DeadlineTooShort, GannetError, InvalidInput, Overloaded
 
 R = TypeVar("R")
 
@@ -89,6 +89,17 @@ class PassageRanker:
         """Where the model runs, ONNX Runtime's name."""
         return self._encoder.execution_provider
 
+    def check_room(self, deadline_s: float | None) -> None:
+        """Refuses, at next to no cost, what `rank` would refuse however short the passages.
+
+        Raises:
+            Overloaded: no place is left, or what waits in front takes too much of the time until the deadline.
+        """
+        try:
+            self._encoder.check_room(deadline_s=deadline_s)
+        except (QueueFull, DeadlineHopeless) as error:
+            raise _refusal(error) from error
+
     async def rank(self, candidates: Candidates) -> Ranking:
         """Score every passage and sort; equal scores keep their order. Cancelling drops what has not started.
 
@@ -98,9 +109,8 @@ class PassageRanker:
             InvalidInput: a passage is too long for the model, and the call says to refuse that.
             ModelFailure: the model failed on a pair.
         """
-        with _refusals():
-            # Before the pairs are tokenised: a refusal must cost next to nothing when most calls are refused.
-            self._encoder.check_room(deadline_s=candidates.deadline_s)
+        # Before the pairs are tokenised: messages of a stream come straight here.
+        self.check_room(candidates.deadline_s)
         tokenizing = self._submit(partial(self._tokenize, candidates))
         passages = await asyncio.wrap_future(tokenizing)
         if candidates.refuse_long and any(windows[-1].truncated for windows in passages):
@@ -168,7 +178,11 @@ def _refusals() -> Generator[None]:
     """Says a queue's refusal in the words of the contract."""
     try:
         yield
-    except QueueFull as error:
-        raise Overloaded(str(error), retry_after_s=error.retry_after_s) from error
-    except DeadlineHopeless as error:
-        raise DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS") from error
+    except (QueueFull, DeadlineHopeless) as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: QueueFull | DeadlineHopeless) -> GannetError:
+    if isinstance(error, QueueFull):
+        return Overloaded(str(error), retry_after_s=error.retry_after_s)
+    return DeadlineTooShort(f"not begun: it {error}", reason="DEADLINE_HOPELESS")

@@ -17,6 +17,7 @@ from gannet_service import call
 from gannet_service.errors import NotFound
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Reranker"].full_name
+RERANK = f"/{SERVICE}/Rerank"
 
 
 class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
@@ -27,6 +28,12 @@ class RerankerServicer(reranker_pb2_grpc.RerankerServicer):
         self._rankers = rankers
         self._limits = limits
         self._placement = placement
+
+    def check_room(self, request: pb.RerankRequest, deadline_s: float) -> None:
+        """Refuses a Rerank that the model has no time for; any other mistake in it is left to Rerank."""
+        ranker = self._rankers.get(request.model) if request.model else next(iter(self._rankers.values()))
+        if ranker is not None:
+            ranker.check_room(deadline_s)
 
     async def Rerank(  # noqa: N802 - the method's name is the contract's
         self, request: pb.RerankRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -14,10 +14,12 @@ from gannet.tei.v1 import tei_pb2_grpc
 from gannet_embedder.embedding import TextBatch, TextEmbedder
 from gannet_embedder.tei import wire
 from gannet_embedder.wire import Limits
+from gannet_inference.lanes import Lane
 from gannet_service import call
 from gannet_service.streams import in_order
 
 SERVICES = tuple(pb.DESCRIPTOR.services_by_name[name].full_name for name in ("Info", "Embed", "Tokenize"))
+EMBED = f"/{pb.DESCRIPTOR.services_by_name['Embed'].full_name}/Embed"
 
 
 def register(server: grpc.aio.Server, *, embedder: TextEmbedder, limits: Limits, concurrent_rpcs_max: int) -> None:
@@ -27,6 +29,12 @@ def register(server: grpc.aio.Server, *, embedder: TextEmbedder, limits: Limits,
     tei_pb2_grpc.add_InfoServicer_to_server(InfoServicer(info), server)
     tei_pb2_grpc.add_EmbedServicer_to_server(EmbedServicer(embedder, limits), server)
     tei_pb2_grpc.add_TokenizeServicer_to_server(TokenizeServicer(embedder, limits), server)
+
+
+def check_room(embedder: TextEmbedder, request: pb.EmbedRequest, deadline_s: float) -> None:
+    """Refuses an Embed that the model has no time for."""
+    del request
+    embedder.check_room(Lane.INTERACTIVE, deadline_s)
 
 
 class InfoServicer(tei_pb2_grpc.InfoServicer):

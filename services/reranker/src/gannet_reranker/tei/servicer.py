@@ -19,6 +19,7 @@ from gannet_service.errors import InvalidInput, Unimplemented
 from gannet_service.streams import in_order
 
 SERVICES = tuple(pb.DESCRIPTOR.services_by_name[name].full_name for name in ("Info", "Predict", "Rerank", "Tokenize"))
+RERANK = f"/{pb.DESCRIPTOR.services_by_name['Rerank'].full_name}/Rerank"
 
 
 def register(server: grpc.aio.Server, *, ranker: PassageRanker, limits: Limits, concurrent_rpcs_max: int) -> None:
@@ -29,6 +30,12 @@ def register(server: grpc.aio.Server, *, ranker: PassageRanker, limits: Limits, 
     tei_pb2_grpc.add_PredictServicer_to_server(PredictServicer(ranker, limits), server)
     tei_pb2_grpc.add_RerankServicer_to_server(RerankServicer(ranker, limits), server)
     tei_pb2_grpc.add_TokenizeServicer_to_server(TokenizeServicer(ranker, limits), server)
+
+
+def check_room(ranker: PassageRanker, request: pb.RerankRequest, deadline_s: float) -> None:
+    """Refuses a Rerank that the model has no time for."""
+    del request
+    ranker.check_room(deadline_s)
 
 
 class InfoServicer(tei_pb2_grpc.InfoServicer):

@@ -1,0 +1,57 @@
+"""Breaks of what the model servers promise when they are full."""
+
+from mutation import INFERENCE, SERVICE, one
+
+REFUSALS = "tests/unit/service/test_refusals.py"
+
+REFUSING = (
+    one(
+        "refusals: room comes before credentials and place",
+        REFUSALS,
+        f"{SERVICE}/interceptor.py",
+        "            check_room(request, deadline)",
+        "            pass",
+    ),
+    one(
+        "refusals: a refused call takes no place",
+        REFUSALS,
+        f"{SERVICE}/interceptor.py",
+        "            self.refusals.count(method, error)\n",
+        "            self.refusals.count(method, error)\n            self._in_work += 1\n            self._idle.clear()\n",
+    ),
+    one(
+        "refusals: all of them are counted",
+        REFUSALS,
+        f"{SERVICE}/refusals.py",
+        "] += 1",
+        "] = 1",
+    ),
+    one(
+        "refusals: none is said twice",
+        REFUSALS,
+        f"{SERVICE}/refusals.py",
+        "        self._counts.clear()\n",
+        "",
+    ),
+    one(
+        "refusals: only what the model reads needs room",
+        "tests/unit/embedder/test_servicer.py",
+        "services/embedder/src/gannet_embedder/servicer.py",
+        " and (request.want_dense or request.want_tokens)",
+        "",
+    ),
+    one(
+        "refusals: each lane has its own room",
+        "tests/unit/embedder/test_servicer.py",
+        "services/embedder/src/gannet_embedder/servicer.py",
+        "wire.lane(request)",
+        "wire.Lane.BULK",
+    ),
+    one(
+        "the model's threads yield to the event loop",
+        "tests/unit/inference/test_lanes.py",
+        f"{INFERENCE}/lanes.py",
+        " + self._niceness)",
+        ")",
+    ),
+)  # fmt: skip
