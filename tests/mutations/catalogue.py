@@ -6,7 +6,7 @@ from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from queueing import QUEUEING
 from reading import PARSING
-from serving import REFUSING
+from serving import CHUNKING, REFUSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
 ANSWER = f"{GATEWAY}/answers/answer.py"
@@ -298,7 +298,7 @@ KERNELS = (
 )  # fmt: skip
 
 MUTATIONS = (
-    *REFUSING,
+    *REFUSING, *CHUNKING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
     *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING,
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Breaks of what the model servers promise when they are full."""
+"""Breaks of what the model servers promise when they are full, and of how documents are cut."""
 
-from mutation import INFERENCE, SERVICE, one
+from mutation import GATEWAY, INFERENCE, SERVICE, one
 
 REFUSALS = "tests/unit/service/test_refusals.py"
 
@@ -53,5 +53,22 @@ REFUSING = (
         f"{INFERENCE}/lanes.py",
         " + self._niceness)",
         ")",
+    ),
+)  # fmt: skip
+
+CHUNKING = (
+    one(
+        "chunking: a line underlines one heading",
+        "tests/unit/gateway/test_chunking.py",
+        f"{GATEWAY}/documents/chunking.py",
+        "if start < heading_end or not",
+        "if not",
+    ),
+    one(
+        "chunking: a short text with a heading may be several chunks",
+        "tests/unit/gateway/test_chunking.py",
+        f"{GATEWAY}/documents/chunking.py",
+        'if len(text) <= size and not any(mark.lastgroup for mark in _MARK.finditer("\\n" + text)):',
+        "if len(text) <= size:",
     ),
 )  # fmt: skip

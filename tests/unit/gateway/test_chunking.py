@@ -1,8 +1,10 @@
 import itertools
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import chunking as reference
 
 from gannet_gateway.documents.chunking import Chunk, chunk, first_heading
 
@@ -35,6 +37,35 @@ def test_chunk_of_any_text_keeps_bytes_bounds_and_order(text: str, size: int, da
     for before, after in itertools.pairwise(chunks):
         assert before.start_byte < after.start_byte
         assert before.end_byte < after.end_byte
+
+
+@given(TEXTS, SIZES, st.data())
+def test_chunk_of_any_text_is_what_looking_at_every_line_gives(text: str, size: int, data: st.DataObject):
+    """Boundaries, bytes and headings are those of the plain way."""
+    overlap = data.draw(st.integers(0, size - 1))
+    assert reference.chunk(text, size=size, overlap=overlap) == chunk(text, size=size, overlap=overlap)
+    assert reference.first_heading(text) == first_heading(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Title\n=======\nText.",
+        "- item\n------\nText.",
+        "===\n---\nText.",
+        "Title\n=====\n=====\nText.",
+        "\n===\nText.",
+        " Title\n=====\nText.",
+        "Title\n===\nText.",
+        "Title\n=====",
+        "Text.\n   ",
+    ],
+)
+def test_chunk_of_lines_that_look_like_headings_is_what_looking_at_every_line_gives(text: str):
+    """A heading is not underlined again, and not every line above an underline is one."""
+    for size in (9, 18):
+        assert reference.chunk(text, size=size, overlap=0) == chunk(text, size=size, overlap=0)
+    assert reference.first_heading(text) == first_heading(text)
 
 
 @given(TEXTS, SIZES, st.data())
