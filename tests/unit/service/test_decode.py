@@ -38,7 +38,10 @@ def _mark(draw: st.DrawFn, message: Message, depth: int) -> list[str]:
     texts = [field for field in fields if field.type == FieldDescriptor.TYPE_STRING]
     field = draw(st.sampled_from(texts if texts and depth <= 0 else fields))
     if field.type == FieldDescriptor.TYPE_STRING:
-        setattr(message, field.name, MARK)
+        if field.is_repeated:
+            getattr(message, field.name).append(MARK)
+        else:
+            setattr(message, field.name, MARK)
         return [field.name]
     if field.message_type.GetOptions().map_entry:
         entries = getattr(message, field.name)
