@@ -1,12 +1,18 @@
 """The whole way with real models: ingest, search, ask; and what is left when processes are killed under it."""
 
 import asyncio
+import json
 import os
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from gannet_client import (
+    AnswerOptions,
     Cited,
     Completed,
     Delta,
@@ -77,6 +83,58 @@ async def test_flow_ask_unanswerable_has_no_answer(client, birds):
     answer = await client.answer(birds, "Who won the chess world championship in 1972?")
 
     assert (answer.text, answer.finish_reason) == ("", FinishReason.NO_ANSWER)
+
+
+def gannet(stack, *arguments):
+    """The command line against the real stack."""
+    environment = {**os.environ, "GANNET_TARGET": stack.target, "GANNET_API_KEY": stack.api_key}
+    command = [Path(sys.executable).with_name("gannet"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_flow_command_line_asks_in_a_conversation_and_comes_back(stack, birds):
+    """Footnotes quote the document; a follow-up finds what it is about; a resumable answer is shown again by its id."""
+    first = await asyncio.to_thread(gannet, stack, "ask", QUESTION, "-c", birds, "--conversation", "new", "--resumable")
+    assert (first.returncode, first.stderr.count("conversation: ")) == (0, 1)
+    assert "thirty metres" in " ".join(first.stdout.split())
+    assert "[1] Gannets (sea/gannets.md, bytes " in first.stdout
+    conversation = re.search(r"conversation: ([0-9a-f]{32})", first.stderr)[1]
+    again = await asyncio.to_thread(
+        gannet, stack, "ask", "--resume", re.search(r"answer: ([0-9a-f]{32})", first.stderr)[1]
+    )
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    follow_up = ("--json", "ask", "And why?", "-c", birds, "--conversation", conversation, "--generator", "extractive")
+    second = await asyncio.to_thread(gannet, stack, *follow_up)
+    (started,) = [line for line in map(json.loads, second.stdout.splitlines()) if line["event"] == "started"]
+    assert started["data"]["rewritten_queries"] == ["height gannets dive And why?"]
+
+
+async def test_flow_conversation_and_verification_through_the_sdk(client, birds):
+    """Turns are kept; a text's sentences are told apart by what the document says; feedback is taken."""
+    conversation = await client.conversations.create(birds, title="Birds")
+    answer = await client.answer(birds, QUESTION, how=AnswerOptions(conversation=conversation.name))
+    assert [turn.answer async for turn in client.conversations.turns(conversation.name)] == [answer.text]
+    assert [one.name async for one in client.conversations.list(birds)] == [conversation.name]
+    await client.conversations.delete(conversation.name)
+    text = "Gannets dive into the sea from a height of thirty metres. The moon is made of green cheese."
+    verified = await client.verify_answer(birds, text)
+    assert [claim.supported for claim in verified.claims] == [True, False]
+    source = verified.claims[0].sources[0]
+    assert b"thirty metres" in GANNETS.encode()[source.start_byte : source.end_byte]
+    given = await client.verify_answer(birds, text, passages=["Everyone knows that the moon is made of green cheese."])
+    assert [claim.supported for claim in given.claims] == [False, True]
+    await client.send_feedback(birds, helped=True, answer_id=answer.answer_id, comment="da")
+
+
+async def test_flow_answer_asked_again_comes_from_the_cache(client, birds):
+    """The same text and citations under another id; a new document makes it anew."""
+    first, second = [[event async for event in client.stream_answer(birds, QUESTION)] for _ in range(2)]
+    assert second[-1].cache_hits == ("answer",)
+    assert (second[-1].text, second[-1].citations) == (first[-1].text, first[-1].citations)
+    assert second[0].answer_id != first[0].answer_id
+    document = DocumentInput(document_id="auk.md", content=b"Auks swim.")
+    assert [ack async for ack in client.upload(birds, [document])]
+    assert (await anext(client.stream_answer(birds, QUESTION))).generation == first[0].generation + 1
 
 
 async def test_flow_health_names_every_dependency(client):

@@ -262,9 +262,20 @@ class Answers(answer_pb2_grpc.AnswerServiceServicer):
             events.pop()
         for seq, event in enumerate(events):
             event.seq, event.answer_id = seq, "a1"
+        if request.resumable:
+            self._state.resumable = events
+        for event in events:
             yield event
             if event.HasField("delta") and self._state.answer_fault_after_delta is not None:
                 raise self._state.answer_fault_after_delta
+
+    async def ResumeAnswer(self, request, context) -> AsyncIterator[answer_pb2.AnswerEvent]:
+        if request.answer_id != "a1" or not self._state.resumable:
+            raise Refused(grpc.StatusCode.NOT_FOUND, "no such answer")
+        for event in self._state.resumable[request.seq :]:
+            yield event
+            if event.HasField("delta") and self._state.resumed_fault_after_delta is not None:
+                raise self._state.resumed_fault_after_delta
 
 
 class Health(health_pb2_grpc.HealthServicer):

@@ -62,6 +62,8 @@ class State:
     on_call: Callable[[str], None] = lambda _method: None
     silent_uploads: bool = False  # acknowledge nothing
     answer_fault_after_delta: Refused | None = None
+    resumed_fault_after_delta: Refused | None = None
+    resumable: list = field(default_factory=list)  # the events of the answer that was asked for as such
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     health: dict[str, int] = field(default_factory=lambda: {"": 1, "dependency:embedder": 1, "dependency:vectors": 1})
     lists_health: bool = True

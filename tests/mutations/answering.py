@@ -6,6 +6,7 @@ ANSWERS_DIR = f"{GATEWAY}/answers"
 STREAMS = "tests/unit/gateway/test_answers.py"
 WRITING = "tests/unit/gateway/test_writing.py"
 RESUMED = "tests/unit/gateway/test_resume.py"
+CACHED = "tests/unit/gateway/test_answer_cache.py"
 KEPT = "tests/unit/gateway/test_conversations.py"
 
 ANSWERING = (
@@ -72,6 +73,30 @@ ANSWERING = (
         f"{ANSWERS_DIR}/resume.py",
         "                kept.task.cancel()\n",
         "                pass\n",
+    ),
+    one("an answer is cached for its readers alone", CACHED, f"{ANSWERS_DIR}/cached.py", "            identity(),\n", ""),
+    one("another model gives another answer", CACHED, f"{ANSWERS_DIR}/cached.py", "            repr(models),\n", ""),
+    one(
+        "what may come out otherwise is not cached",
+        CACHED,
+        f"{ANSWERS_DIR}/cached.py",
+        "return fixed and bool(model.digest)",
+        "return True",
+    ),
+    one("half an answer is not cached", CACHED, f"{ANSWERS_DIR}/cached.py", "and recording.is_whole:", "and True:"),
+    one(
+        "an answer in a conversation is not cached",
+        CACHED,
+        f"{ANSWERS_DIR}/cached.py",
+        "if question.conversation is not None:",
+        "if False:",
+    ),
+    one(
+        "a degraded answer is not cached",
+        CACHED,
+        f"{ANSWERS_DIR}/wire.py",
+        'if kind == "warning" or self',
+        "if self",
     ),
     one(
         "a conversation is found by its user alone",

@@ -124,6 +124,24 @@ async def test_ask_no_answer_exits_4(filled):
     assert (result.exit_code, result.stdout) == (4, "")
 
 
+async def test_ask_resumable_tells_how_to_come_back_and_resume_shows_it_again(filled):
+    """Text and footnotes as before, from the answer's id alone."""
+    asked = await filled("ask", "gannets puffins", "-c", "docs", "--resumable")
+    resumed = await filled("ask", "--resume", "a1")
+
+    assert "gannet ask --resume a1" in asked.stderr
+    assert (resumed.exit_code, resumed.stdout) == (0, asked.stdout)
+
+
+@pytest.mark.parametrize("arguments", [("ask",), ("ask", "why?", "--resume", "a1")])
+async def test_ask_without_a_question_or_with_two_ways_is_a_mistake(filled, arguments):
+    """Either a question or an answer to come back to."""
+    result = await filled(*arguments)
+
+    assert result.exit_code == 2
+    assert "either a question or --resume" in result.stderr
+
+
 async def test_ask_control_characters_of_documents_are_not_written(cli, tmp_path):
     """A document cannot drive the terminal."""
     (tmp_path / "evil.txt").write_text("Gannets \x1b]0;owned\x07 dive.")

@@ -5,6 +5,7 @@ import pytest
 from fakes.gateway import API_KEY, Refused, drain
 
 from gannet_client import (
+    AnswerOptions,
     Cited,
     Completed,
     Conflict,
@@ -166,6 +167,27 @@ async def test_stream_answer_unavailable_after_first_event_raises(filled, state)
     with pytest.raises(Unavailable):
         await drain(filled.stream_answer("docs", "gannets"), seen)
     assert [type(event) for event in seen] == [Started, Retrieved, Heartbeat, Delta]
+
+
+async def test_stream_answer_that_breaks_is_gone_on_with_if_it_is_resumable(filled, state):
+    """The same events, each once, however often the connection breaks."""
+    whole = []
+    await drain(filled.stream_answer("docs", "gannets puffins", how=AnswerOptions(resumable=True)), whole)
+    broken = Refused(grpc.StatusCode.UNAVAILABLE, "connection reset")
+    broken.status.ClearField("details")  # no server said so
+    state.answer_fault_after_delta = state.resumed_fault_after_delta = broken
+    seen = []
+    await drain(filled.stream_answer("docs", "gannets puffins", how=AnswerOptions(resumable=True)), seen)
+    assert seen == whole
+    assert [event.seq for event in seen] == list(range(len(whole)))
+    assert [method for method, _ in state.calls].count("StreamAnswer") == 2
+
+
+async def test_resumed_answer_that_the_server_refuses_is_not_asked_again(filled, state):
+    """A server that says why is believed."""
+    with pytest.raises(NotFound):
+        await drain(filled.resume_answer("a2"), [])
+    assert [method for method, _ in state.calls].count("ResumeAnswer") == 1
 
 
 async def test_stream_answer_without_its_last_event_raises(filled, state):

@@ -30,6 +30,7 @@ from gannet_gateway.answers.pieces import NO_ANSWER
 from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
+from gannet_gateway.answers.verification import Verifier
 from gannet_gateway.clients import Cited, Said, Verdict
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.conversations import Bounds, Conversations
@@ -305,12 +306,22 @@ def servicer(ledger: Ledger, database: Database, charged: list[tuple[str, int]])
     conversations = Conversations(database, Bounds.of(config))
     questions = Questions(ledger, conversations, Prompts(database, versions_max=9), config)
     resumable = ResumableAnswers(Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20), None)
-    made = answerer(FakeGenerator({"g": Behaviour(pieces)}), conversations=conversations)
+    generator = FakeGenerator({"g": Behaviour(pieces)})
+    made = answerer(generator, conversations=conversations)
+    verifier = Verifier(Search(), generator, config)
 
     async def charge(tenant: str, tokens: int) -> None:
         charged.append((tenant, tokens))
 
-    return AnswerServicer(questions, made, resumable, config, charge_tokens=charge)
+    return AnswerServicer(
+        questions,
+        made,
+        cache=None,
+        verifier=verifier,
+        resumable=resumable,
+        config=config,
+        charge_tokens=charge,
+    )
 
 
 async def test_answer_rpcs_number_their_events_and_agree(servicer: AnswerServicer):

@@ -6,6 +6,7 @@ Example:
             ...
 """
 
+from gannet_client.answer_types import AnswerOptions, Claim, Conversation, Turn, Verification
 from gannet_client.client import GannetClient
 from gannet_client.errors import (
     AlreadyExists,
@@ -62,14 +63,17 @@ __all__ = [
     "AlreadyExists",
     "Answer",
     "AnswerEvent",
+    "AnswerOptions",
     "ApiKey",
     "Chunk",
     "Citation",
     "Cited",
     "CitedSource",
+    "Claim",
     "Collection",
     "Completed",
     "Conflict",
+    "Conversation",
     "DeadlineExceeded",
     "Degradation",
     "Delta",
@@ -107,10 +111,12 @@ __all__ = [
     "Tenant",
     "TenantLimits",
     "Tenants",
+    "Turn",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "UploadAck",
+    "Verification",
     "Warned",
     "collection_name",
     "document_name",

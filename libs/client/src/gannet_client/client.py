@@ -2,20 +2,21 @@
 
 from __future__ import annotations  # grpc's classes are generic in their stubs only
 
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, search_pb2
+from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, feedback_pb2, search_pb2
 from gannet.gateway.v1.answer_pb2_grpc import AnswerServiceStub
 from gannet.gateway.v1.collections_pb2_grpc import CollectionServiceStub
 from gannet.gateway.v1.documents_pb2_grpc import DocumentServiceStub
+from gannet.gateway.v1.feedback_pb2_grpc import FeedbackServiceStub
 from gannet.gateway.v1.search_pb2_grpc import SearchServiceStub
-from gannet_client import types, wire
-from gannet_client.errors import Conflict, ServerError
+from gannet_client import answer_types, answers, types, wire
+from gannet_client.conversations import Conversations
+from gannet_client.errors import Conflict
 from gannet_client.health import health
 from gannet_client.jobs import Jobs
 from gannet_client.tenants import Tenants
@@ -73,6 +74,8 @@ class GannetClient:
         self._collections = CollectionServiceStub(channel)
         self.tenants = Tenants(self._transport, timeout_s)
         self.jobs = Jobs(self._transport, timeout_s)
+        self._feedback = FeedbackServiceStub(channel)
+        self.conversations = Conversations(self._transport, self._limit)
 
     async def __aenter__(self) -> Self:
         return self
@@ -124,34 +127,75 @@ class GannetClient:
         question: str,
         options: types.SearchOptions | None = None,
         *,
-        sentences_max: int = 0,
+        how: answer_types.AnswerOptions | None = None,
         timeout_s: float | None = None,
     ) -> types.Answer:
-        """Answer a question from a collection, all at once. 0 sentences means the generator's default."""
-        request = _answer_request(collection, question, options, sentences_max)
+        """Answer a question from a collection, all at once; `options` say how to search, `how` how to answer."""
+        request = wire.answer_request(collection, question, options, how or answer_types.AnswerOptions())
         return wire.answer(await self._transport.unary(self._answers.Answer, request, self._limit(timeout_s)))
 
-    async def stream_answer(
+    def stream_answer(
         self,
         collection: str,
         question: str,
         options: types.SearchOptions | None = None,
         *,
-        sentences_max: int = 0,
+        how: answer_types.AnswerOptions | None = None,
         timeout_s: float | None = None,
     ) -> AsyncGenerator[types.AnswerEvent]:
-        """Answer a question as the answer is made: the last event is Completed. Closing the iterator stops the server."""
-        request = _answer_request(collection, question, options, sentences_max)
-        responses = self._transport.stream(self._answers.StreamAnswer, request, self._limit(timeout_s))
-        completed = False
-        async with contextlib.aclosing(responses):
-            async for message in responses:
-                event = wire.answer_event(message)
-                if event is not None:
-                    completed = isinstance(event, types.Completed)
-                    yield event
-        if not completed:
-            raise ServerError("the stream ended without the answer's last event", reason="INCOMPLETE_ANSWER")
+        """Answer a question as the answer is made: the last event is Completed. Closing the iterator stops the server.
+
+        An answer that is `how.resumable` is gone on with when the connection breaks: the same events, nothing twice.
+        """
+        request = wire.answer_request(collection, question, options, how or answer_types.AnswerOptions())
+        return answers.stream_answer(self._transport, request, self._limit(timeout_s))
+
+    def resume_answer(
+        self, answer_id: str, *, seq: int = 0, timeout_s: float | None = None
+    ) -> AsyncGenerator[types.AnswerEvent]:
+        """Go on with an answer that was asked for as resumable, from event `seq` on; 0 is all of it."""
+        return answers.resume_answer(self._transport, answer_id, seq, self._limit(timeout_s))
+
+    async def verify_answer(
+        self,
+        collection: str,
+        text: str,
+        *,
+        passages: Sequence[str] = (),
+        options: types.SearchOptions | None = None,
+        timeout_s: float | None = None,
+    ) -> answer_types.Verification:
+        """Which sentences of `text` are supported: by `passages`, or without any by what is found in the collection."""
+        request = answer_pb2.VerifyAnswerRequest(
+            parent=wire.collection_name(collection),
+            text=text,
+            passages=passages,
+            search=None if options is None else wire.search_options(options),
+        )
+        reply = await self._transport.unary(self._answers.VerifyAnswer, request, self._limit(timeout_s))
+        return wire.verification(reply)
+
+    async def send_feedback(
+        self,
+        collection: str,
+        *,
+        helped: bool,
+        answer_id: str = "",
+        passage: str = "",
+        comment: str = "",
+        query: str = "",
+        timeout_s: float | None = None,
+    ) -> None:
+        """Say whether an answer, or a passage by its name, helped: one of the two."""
+        entry = feedback_pb2.Feedback(
+            rating=feedback_pb2.RATING_UP if helped else feedback_pb2.RATING_DOWN, comment=comment, query=query
+        )
+        if answer_id:
+            entry.answer_id = answer_id
+        if passage:
+            entry.passage = passage
+        request = feedback_pb2.CreateFeedbackRequest(parent=wire.collection_name(collection), feedback=entry)
+        await self._transport.unary(self._feedback.CreateFeedback, request, self._limit(timeout_s))
 
     def upload(
         self,
@@ -315,14 +359,3 @@ class GannetClient:
 
     def _limit(self, timeout_s: float | None) -> float:
         return self._timeout_s if timeout_s is None else timeout_s
-
-
-def _answer_request(
-    collection: str, question: str, options: types.SearchOptions | None, sentences_max: int
-) -> answer_pb2.AnswerRequest:
-    return answer_pb2.AnswerRequest(
-        parent=wire.collection_name(collection),
-        query=question,
-        search=None if options is None else wire.search_options(options),
-        sentences_max=sentences_max,
-    )

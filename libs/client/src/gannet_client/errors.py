@@ -101,6 +101,11 @@ class Unavailable(GannetError):
 
     code = grpc.StatusCode.UNAVAILABLE
 
+    @property
+    def is_connection_lost(self) -> bool:
+        """Whether it was the connection; a server that answers gives a reason of its own."""
+        return self.reason in (self.code.name, "CONNECTION_BROKEN")
+
 
 class Unimplemented(GannetError):
     """The server does not have this method."""

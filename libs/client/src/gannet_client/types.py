@@ -29,6 +29,8 @@ class FinishReason(Enum):
     STOP = "stop"
     LENGTH = "length"
     NO_ANSWER = "no_answer"
+    STOP_STRING = "stop_string"
+    CONTENT_FILTER = "content_filter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +152,12 @@ class CitedSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first event of an answer."""
+    """The first event of an answer; `rewritten_queries` are what is searched for where a conversation made the question stand alone."""
 
     answer_id: str
     seq: int
     generation: int
+    rewritten_queries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,10 @@ class Warned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """The last event of an answer that succeeded. `text` is all deltas; times are microseconds from admission."""
+    """The last event of an answer that succeeded. `text` is all deltas; times are microseconds from admission.
+
+    `unsupported` are byte spans of sentences that no passage supports; `cache_hits` holds "answer" where it was made before.
+    """
 
     answer_id: str
     seq: int
@@ -225,6 +231,10 @@ class Completed:
     tokens_read: int
     first_delta_us: int
     total_us: int
+    unsupported: tuple[tuple[int, int], ...] = ()
+    generator: str = ""
+    model: str = ""
+    cache_hits: tuple[str, ...] = ()
 
 
 AnswerEvent = Started | Retrieved | Delta | Cited | Heartbeat | Warned | Completed
@@ -240,6 +250,7 @@ class Answer:
     citations: tuple[Citation, ...]
     finish_reason: FinishReason
     warnings: tuple[GannetError, ...]
+    unsupported: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

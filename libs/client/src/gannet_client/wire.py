@@ -6,8 +6,8 @@ from typing import cast
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.struct_pb2 import Struct
 
-from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, search_pb2
-from gannet_client import types
+from gannet.gateway.v1 import answer_pb2, collections_pb2, conversations_pb2, documents_pb2, search_pb2
+from gannet_client import answer_types, types
 from gannet_client.errors import Overloaded, ServerError, from_status
 
 _MODES = {
@@ -19,10 +19,12 @@ _METHODS = {
     types.FusionMethod.RRF: search_pb2.FUSION_METHOD_RRF,
     types.FusionMethod.RELATIVE_SCORE: search_pb2.FUSION_METHOD_RELATIVE_SCORE,
 }
-_FINISH_REASONS = {
+_FINISH_REASONS: dict[int, types.FinishReason] = {
     answer_pb2.FINISH_REASON_STOP: types.FinishReason.STOP,
     answer_pb2.FINISH_REASON_LENGTH: types.FinishReason.LENGTH,
     answer_pb2.FINISH_REASON_NO_ANSWER: types.FinishReason.NO_ANSWER,
+    answer_pb2.FINISH_REASON_STOP_STRING: types.FinishReason.STOP_STRING,
+    answer_pb2.FINISH_REASON_CONTENT_FILTER: types.FinishReason.CONTENT_FILTER,
 }
 
 
@@ -34,6 +36,40 @@ def collection_name(collection: str) -> str:
 def document_name(collection: str, document_id: str) -> str:
     """The resource name of a document."""
     return f"{collection_name(collection)}/documents/{document_id}"
+
+
+def conversation_name(collection: str, conversation: str) -> str:
+    """The resource name of a conversation given by its id or its name."""
+    return (
+        conversation
+        if conversation.startswith("tenants/")
+        else f"{collection_name(collection)}/conversations/{conversation}"
+    )
+
+
+def answer_request(
+    collection: str, question: str, search: types.SearchOptions | None, options: answer_types.AnswerOptions
+) -> answer_pb2.AnswerRequest:
+    """The message for a question."""
+    generation = answer_pb2.GenerationOptions(
+        generators=options.generators,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=options.max_tokens,
+        stop=options.stop,
+        seed=options.seed,
+        language=options.language,
+    )
+    return answer_pb2.AnswerRequest(
+        parent=collection_name(collection),
+        query=question,
+        search=None if search is None else search_options(search),
+        sentences_max=options.sentences_max,
+        conversation=conversation_name(collection, options.conversation) if options.conversation else "",
+        generation=generation,
+        prompt=options.prompt,
+        resumable=options.resumable,
+    )
 
 
 def search_options(options: types.SearchOptions) -> search_pb2.SearchOptions:
@@ -118,7 +154,12 @@ def answer_event(message: answer_pb2.AnswerEvent) -> types.AnswerEvent | None:
     event: types.AnswerEvent | None = None
     match message.WhichOneof("event"):
         case "started":
-            event = types.Started(answer_id=answer_id, seq=seq, generation=message.started.generation)
+            event = types.Started(
+                answer_id=answer_id,
+                seq=seq,
+                generation=message.started.generation,
+                rewritten_queries=tuple(message.started.rewritten_queries),
+            )
         case "retrieved":
             passages = tuple(passage(item) for item in message.retrieved.passages)
             event = types.Retrieved(answer_id=answer_id, seq=seq, passages=passages)
@@ -148,37 +189,84 @@ def answer(message: answer_pb2.AnswerResponse) -> types.Answer:
         citations=completed.citations,
         finish_reason=completed.finish_reason,
         warnings=tuple(from_status(item) for item in message.warnings),
+        unsupported=completed.unsupported,
+    )
+
+
+def verification(message: answer_pb2.VerifyAnswerResponse) -> answer_types.Verification:
+    """A text's claims."""
+    claims = tuple(
+        answer_types.Claim(
+            start_byte=claim.start_byte,
+            end_byte=claim.end_byte,
+            score=claim.score,
+            supported=claim.supported,
+            sources=tuple(_source(source) for source in claim.sources),
+        )
+        for claim in message.claims
+    )
+    return answer_types.Verification(claims=claims, passages=tuple(passage(item) for item in message.passages))
+
+
+def conversation(message: conversations_pb2.Conversation) -> answer_types.Conversation:
+    """A conversation."""
+    return answer_types.Conversation(
+        name=message.name,
+        title=message.title,
+        turn_count=message.turn_count,
+        create_time=message.create_time.ToDatetime(UTC),
+        update_time=message.update_time.ToDatetime(UTC),
+    )
+
+
+def turn(message: conversations_pb2.Turn) -> answer_types.Turn:
+    """A question and its answer."""
+    return answer_types.Turn(
+        ordinal=message.ordinal,
+        answer_id=message.answer_id,
+        question=message.question,
+        answer=message.answer,
+        finish_reason=_finish_reason(message.finish_reason),
     )
 
 
 def _completed(answer_id: str, seq: int, message: answer_pb2.Completed) -> types.Completed:
-    reason = _FINISH_REASONS.get(message.finish_reason)
-    if reason is None:
-        raise ServerError(f"the answer ended with an unknown finish reason, {message.finish_reason}")
     return types.Completed(
         answer_id=answer_id,
         seq=seq,
         text=message.text,
         citations=tuple(_citation(item) for item in message.citations),
-        finish_reason=reason,
+        finish_reason=_finish_reason(message.finish_reason),
         sentences_scored=message.usage.sentences_scored,
         tokens_read=message.usage.tokens_read,
         first_delta_us=message.timings.first_delta_us,
         total_us=message.timings.total_us,
+        unsupported=tuple((span.start_byte, span.end_byte) for span in message.unsupported),
+        generator=message.generator,
+        model=message.model,
+        cache_hits=tuple(message.cache_hits),
     )
+
+
+def _finish_reason(number: int) -> types.FinishReason:
+    reason = _FINISH_REASONS.get(number)
+    if reason is None:
+        raise ServerError(f"the answer ended with an unknown finish reason, {number}")
+    return reason
 
 
 def _citation(message: answer_pb2.Citation) -> types.Citation:
     return types.Citation(
         start_byte=message.start_byte,
         end_byte=message.end_byte,
-        sources=tuple(
-            types.CitedSource(
-                passage_index=source.passage_index, start_byte=source.start_byte, end_byte=source.end_byte
-            )
-            for source in message.sources
-        ),
+        sources=tuple(_source(source) for source in message.sources),
         score=message.score,
+    )
+
+
+def _source(message: answer_pb2.CitedSource) -> types.CitedSource:
+    return types.CitedSource(
+        passage_index=message.passage_index, start_byte=message.start_byte, end_byte=message.end_byte
     )
 
 

@@ -60,6 +60,7 @@ async def main() -> None:
         reader=reader,
         searcher=searcher,
         generator=generator,
+        reranker=reranker,
         caches=caches,
         charge_tokens=callers.quotas.charge_tokens,
     )

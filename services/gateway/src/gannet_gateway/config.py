@@ -337,6 +337,13 @@ class GatewayConfig(ServiceConfig):
         True,
         description="Cache searches' replies; their keys hold the collection's generation, so no reply outlives a change.",
     )
+    cache_answers: bool = Field(
+        True,
+        description="Cache whole answers that went well and would come out the same again; their keys hold all that they depend on.",
+    )
+    cache_answers_bytes_max: int = Field(
+        32 << 20, ge=0, le=1 << 36, description="Memory for answers, bytes; 0 keeps none in memory."
+    )
 
     @model_validator(mode="after")
     def _issuer_has_an_audience(self) -> Self:

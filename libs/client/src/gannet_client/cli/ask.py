@@ -1,14 +1,16 @@
 """`gannet ask`: an answer as it is made, with footnotes that quote their sources."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from typing import Annotated
 
 import typer
 
+from gannet_client.answer_types import AnswerOptions
 from gannet_client.cli import session
 from gannet_client.cli.ingest import DEFAULT_COLLECTION, Collection
 from gannet_client.cli.search import Mode, Rerank, TopK, passage_table
-from gannet_client.cli.session import ExitCode, Failed, Options
+from gannet_client.cli.session import ExitCode, Failed, Options, UserMistake
+from gannet_client.client import GannetClient
 from gannet_client.errors import ServerError
 from gannet_client.footnotes import Footnote, FootnotedText
 from gannet_client.types import (
@@ -19,27 +21,55 @@ from gannet_client.types import (
     FinishReason,
     Retrieved,
     SearchOptions,
+    Started,
     Warned,
 )
+
+NEW = "new"
 
 
 def ask(
     context: typer.Context,
-    question: Annotated[str, typer.Argument(help="What to answer from the documents.")],
+    question: Annotated[str, typer.Argument(help="What to answer from the documents.")] = "",
     *,
     collection: Collection = DEFAULT_COLLECTION,
     top_k: TopK = None,
     mode: Mode = None,
     rerank: Rerank = None,
     sentences: Annotated[int, typer.Option("--sentences", help="Most sentences; 0: the generator's default.")] = 0,
+    generators: Annotated[
+        list[str] | None,
+        typer.Option("--generator", help="Who answers; again for who takes over. Default: the collection's."),
+    ] = None,
+    language: Annotated[str, typer.Option("--language", help="Code of the language to answer in, e.g. hr.")] = "",
+    conversation: Annotated[
+        str, typer.Option("--conversation", help=f"Go on with this conversation; {NEW!r} begins one and tells its id.")
+    ] = "",
+    resumable: Annotated[bool, typer.Option("--resumable", help="Survive a connection that breaks.")] = False,
+    resume: Annotated[
+        str, typer.Option("--resume", help="Show an answer that was asked for with --resumable, by its id.")
+    ] = "",
     show_passages: Annotated[bool, typer.Option("--show-passages", help="Show what the answer is made from.")] = False,
 ) -> None:
     """Answer a question from the documents, with citations. Exit code 4 if they hold no answer."""
 
     async def run(options: Options) -> None:
+        if bool(question) == bool(resume):
+            raise UserMistake("give either a question or --resume")
         search = SearchOptions(top_k=top_k, mode=mode, rerank=rerank)
         async with options.client() as client:
-            events = client.stream_answer(collection, question, search, sentences_max=sentences)
+            how = AnswerOptions(
+                sentences_max=sentences,
+                generators=tuple(generators or ()),
+                language=language,
+                conversation=await _conversation(client, collection, conversation),
+                resumable=resumable,
+            )
+            events = (
+                client.resume_answer(resume) if resume else client.stream_answer(collection, question, search, how=how)
+            )
+            if resumable:
+                events = _telling_its_id(events)
             if options.as_json:
                 finish_reason = await _emit_events(events)
             else:
@@ -50,6 +80,23 @@ def ask(
             raise Failed(ExitCode.NO_ANSWER)
 
     session.execute(context, run)
+
+
+async def _conversation(client: GannetClient, collection: str, conversation: str) -> str:
+    """The conversation's id or name; a new one is told on stderr."""
+    if conversation != NEW:
+        return conversation
+    made = await client.conversations.create(collection)
+    session.tell("conversation", made.name.rpartition("/")[2], style="cyan")
+    return made.name
+
+
+async def _telling_its_id(events: AsyncIterable[AnswerEvent]) -> AsyncGenerator[AnswerEvent]:
+    """`events`; how to come back to the answer is told on stderr, first of all."""
+    async for event in events:
+        if isinstance(event, Started):
+            session.tell("answer", f"{event.answer_id} (gannet ask --resume {event.answer_id})", style="cyan")
+        yield event
 
 
 async def _emit_events(events: AsyncIterable[AnswerEvent]) -> FinishReason:
@@ -66,7 +113,7 @@ async def write_answer(
 ) -> tuple[FinishReason, list[Footnote]]:
     """Write an answer to stdout as it comes, then its footnotes; give those back."""
     text = FootnotedText()
-    finish_reason: FinishReason | None = None
+    completed: Completed | None = None
     async for event in events:
         match event:
             case Retrieved():
@@ -80,16 +127,24 @@ async def write_answer(
             case Warned():
                 session.tell("warning", event.warning.message, style="yellow")
             case Completed():
-                finish_reason = event.finish_reason
+                completed = event
             case _:
                 pass
+    _write_footnotes(text)
+    if completed is not None:
+        said = completed.text.encode()
+        for start, end in completed.unsupported:
+            session.tell("unsupported", said[start:end].decode(errors="replace"), style="yellow")
+    return _known(completed.finish_reason if completed else None), text.footnotes
+
+
+def _write_footnotes(text: FootnotedText) -> None:
     if text.footnotes:
         _write("\n\n")
     for note in text.footnotes:
         where = f"{note.title} ({note.document_id}, bytes {note.start_byte}-{note.end_byte})"
         _write(f"[{note.number}]", style="cyan")
         _write(f' {where}\n    "{note.quote.decode(errors="replace")}"\n')
-    return _known(finish_reason), text.footnotes
 
 
 def _write(text: str, style: str | None = None) -> None:

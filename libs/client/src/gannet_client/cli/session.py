@@ -116,8 +116,7 @@ def execute(context: typer.Context, command: Callable[[Options], Coroutine[Any, 
 
 def explain(error: GannetError, options: Options) -> tuple[ExitCode, str]:
     """The exit code and the message for an error of the SDK."""
-    said_by_server = error.reason not in (error.code.name, "CONNECTION_BROKEN")
-    if isinstance(error, Unavailable) and not said_by_server:
+    if isinstance(error, Unavailable) and error.is_connection_lost:
         target = options.resolved_target()
         return ExitCode.UNREACHABLE, f"cannot reach {target}: is it running? (`gannet up` starts one on this machine)"
     if isinstance(error, Unauthenticated) and options.resolved_api_key() is None:

@@ -55,7 +55,7 @@ async def attribute(
         verdicts, tokens = await generator.verify([one.text for one in batch], sources, timeout_s=timeout_s)
         tokens_read += tokens
         for sentence, verdict in zip(batch, verdicts, strict=True):
-            spans = _supporting(verdict, _named(sentence, marks, verified), known.verify_threshold)
+            spans = supporting(verdict, _named(sentence, marks, verified), known.verify_threshold)
             if spans:
                 found = Cited(
                     start_byte=sentence.start_byte, end_byte=sentence.end_byte, sources=spans, score=verdict.score
@@ -82,7 +82,7 @@ def _named(sentence: Sentence, marks: Sequence[Mark], sentences: Sequence[Senten
     }
 
 
-def _supporting(verdict: Verdict, named: set[int], threshold: float) -> tuple[tuple[int, int, int], ...]:
+def supporting(verdict: Verdict, named: set[int], threshold: float) -> tuple[tuple[int, int, int], ...]:
     """The spans that support it, those of `named` sources first; else the best first."""
     if not verdict.supported:
         return ()

@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.cached import AnswerCache
 from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.answers.shared_log import SharedLog
+from gannet_gateway.answers.verification import Verifier
 from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.reader import CollectionReader
-from gannet_gateway.clients import Generator
+from gannet_gateway.clients import Generator, Reranker
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.conversations.servicer import ConversationServicer
 from gannet_gateway.feedback.servicer import FeedbackServicer
@@ -43,6 +45,7 @@ def answering(
     reader: CollectionReader,
     searcher: Searcher,
     generator: Generator,
+    reranker: Reranker,
     caches: Caches,
     charge_tokens: Callable[[str, int], Awaitable[None]],
 ) -> Answering:
@@ -51,9 +54,18 @@ def answering(
     prompts = Prompts(database, versions_max=config.prompt_versions_max)
     answerer = Answerer(searcher, generator, conversations, config)
     questions = Questions(reader, conversations, prompts, config)
+    cache = AnswerCache(caches.answers, generator, reranker) if caches.answers else None
     resumable = ResumableAnswers(_keeping(config), _shared_log(config, caches))
     servicers = (
-        AnswerServicer(questions, answerer, resumable, config, charge_tokens=charge_tokens),
+        AnswerServicer(
+            questions,
+            answerer,
+            cache=cache,
+            verifier=Verifier(searcher, generator, config),
+            resumable=resumable,
+            config=config,
+            charge_tokens=charge_tokens,
+        ),
         ConversationServicer(ledger, conversations),
         FeedbackServicer(ledger, FeedbackBook(database, entries_max=config.feedback_max)),
         PromptServicer(ledger, prompts),

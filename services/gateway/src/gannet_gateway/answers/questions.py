@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from gannet_gateway.answers.prompt import BUILT_IN, Template
 from gannet_gateway.answers.question import Question
 from gannet_gateway.answers.standalone import TURNS_MAX
+from gannet_gateway.cache.keys import normalised
 from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Sampling
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.conversations import Conversations
 from gannet_gateway.ledger.prompts import Prompts
+from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName, ConversationName, PromptName
 from gannet_gateway.owner import owner
 from gannet_gateway.search.query import Options, Query
 from gannet_service.errors import InvalidInput, NotFound
 
 TOP_K_DEFAULT = 5
+CLAIM_TOP_K_DEFAULT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,9 @@ class Questions:
         return Question(
             answer_id=answer_id,
             collection=collection,
-            query=Query.of(asked.text, asked.options, collection, self._config, top_k_default=TOP_K_DEFAULT),
+            query=Query.of(
+                normalised(asked.text), asked.options, collection, self._config, top_k_default=TOP_K_DEFAULT
+            ),
             generators=asked.generators or collection.generators or self._config.generators or ("",),
             template=await self._template(asked),
             sampling=asked.sampling,
@@ -73,6 +78,11 @@ class Questions:
             owner=owner(),
             turns=turns,
         )
+
+    async def search(self, parent: CollectionName, text: str, options: Options) -> tuple[Collection, Query]:
+        """A collection, and how to search it for the sentences of `text`; raises NotFound."""
+        collection = await self._reader.collection_settings(parent)
+        return collection, Query.of(text, options, collection, self._config, top_k_default=CLAIM_TOP_K_DEFAULT)
 
     async def _template(self, asked: Asked) -> Template:
         prompt_id, version = asked.prompt

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 # the abbreviations that answers are full of; a line ends one too.
 _END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-zčćžšđ]|\s*\Z)|[。！？]|(?=\n)")
 _NOT_AN_END = re.compile(
-    r"(?:\b(?:e\.g|i\.e|cf|vs|no|dr|mr|mrs|ms|st|fig|approx|tj|npr|sl|itd|god|str)|\b[A-Z]|^\s*\d{1,3})\.\Z",
-    re.IGNORECASE,
+    r"(?:\b(?i:e\.g|i\.e|cf|vs|no|dr|mr|mrs|ms|st|fig|approx|tj|npr|sl|itd|god|str)|\b[A-Z]|^\s*\d{1,3})\.\Z"
 )
 _WORD = re.compile(r"\w")
 

@@ -8,11 +8,14 @@ from typing import Any
 from gannet.gateway.v1 import answer_pb2, answer_pb2_grpc
 from gannet_gateway.answers import wire
 from gannet_gateway.answers.answer import Answerer
+from gannet_gateway.answers.cached import AnswerCache
 from gannet_gateway.answers.events import Completed, Event
 from gannet_gateway.answers.log import AnswerKey
 from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import ResumableAnswers
+from gannet_gateway.answers.verification import Verifier
 from gannet_gateway.config import GatewayConfig
+from gannet_gateway.names import parse_collection
 from gannet_gateway.owner import identity
 from gannet_service import call
 
@@ -24,13 +27,17 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
         self,
         questions: Questions,
         answerer: Answerer,
+        *,
+        cache: AnswerCache | None,
+        verifier: Verifier,
         resumable: ResumableAnswers,
         config: GatewayConfig,
-        *,
         charge_tokens: Callable[[str, int], Awaitable[None]],
     ) -> None:
         self._questions = questions
         self._answerer = answerer
+        self._cache = cache
+        self._verifier = verifier
         self._resumable = resumable
         self._config = config
         self._charge_tokens = charge_tokens
@@ -46,6 +53,8 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
         answer_id = uuid.uuid4().hex
         question = await self._questions.read(wire.to_asked(request, self._config), answer_id)
         messages = wire.numbered(self._charged(self._answerer.stream(question)), answer_id)
+        if self._cache is not None:
+            messages = self._cache.through(question, messages)
         if request.resumable:
             messages = wire.unpacked(self._resumable.begin(_key(answer_id), wire.packed(messages)))
         async with aclosing(messages):
@@ -60,6 +69,19 @@ class AnswerServicer(answer_pb2_grpc.AnswerServiceServicer):
         async with aclosing(wire.unpacked(self._resumable.resume(key, request.seq))) as messages:
             async for message in messages:
                 yield message
+
+    async def VerifyAnswer(  # noqa: N802
+        self, request: answer_pb2.VerifyAnswerRequest, context: Any
+    ) -> answer_pb2.VerifyAnswerResponse:
+        del context
+        parent = parse_collection(request.parent, "parent")
+        sentences, given = wire.check_claims(request.text), wire.check_given(request.passages)
+        options = wire.to_claim_options(request.search, self._config)
+        collection, query = await self._questions.search(parent, request.text, options)
+        if given:
+            return wire.from_verified(await self._verifier.against(sentences, given), query.mode, generation=0)
+        verified = await self._verifier.by_search(sentences, collection, query)
+        return wire.from_verified(verified, query.mode, collection.generation)
 
     async def Answer(self, request: answer_pb2.AnswerRequest, context: Any) -> answer_pb2.AnswerResponse:  # noqa: N802
         response = answer_pb2.AnswerResponse()

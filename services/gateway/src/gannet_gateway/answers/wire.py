@@ -1,24 +1,31 @@
 """Answers between protobuf and the gateway's own types."""
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from gannet.gateway.v1 import answer_pb2
-from gannet_gateway.answers.events import Citation, Completed, Delta, Event, Heartbeat, Retrieved, Started
+from gannet.gateway.v1 import answer_pb2, search_pb2
+from gannet_gateway.answers.events import Citation, Completed, Delta, Event, Heartbeat, Retrieved, Source, Started
 from gannet_gateway.answers.questions import Asked
+from gannet_gateway.answers.sentences import Sentence, split_sentences
+from gannet_gateway.answers.verification import Verified
 from gannet_gateway.clients import Sampling
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.names import parse_collection, parse_conversation, prompt_reference
 from gannet_gateway.search import wire as search_wire
-from gannet_gateway.search.query import Degradation
+from gannet_gateway.search.query import Degradation, Mode, Options
 from gannet_service.errors import DOMAIN, GannetError, InvalidInput, from_status, to_status
 
 SENTENCES_MAX = 50
 TOP_K_MAX = 50
 
+CLAIMS_BYTES_MAX = 16 << 10
+CLAIMS_MAX = 50
+CLAIM_TOP_K_MAX = 10
+GIVEN_MAX = 20
+GIVEN_BYTES_MAX = 8192
 GENERATORS_MAX = 4
 TEMPERATURE_MAX = 2.0
 TOKENS_MAX = 32_768
@@ -44,6 +51,55 @@ def to_asked(request: answer_pb2.AnswerRequest, config: GatewayConfig) -> Asked:
         language=check_language(request.generation.language),
         prompt=prompt_reference(request.prompt, "prompt") if request.prompt else ("", None),
         conversation=parse_conversation(request.conversation, "conversation") if request.conversation else None,
+    )
+
+
+def check_claims(text: str) -> list[Sentence]:
+    """The sentences of a text to verify."""
+    size = len(text.encode())
+    if not 1 <= size <= CLAIMS_BYTES_MAX:
+        raise InvalidInput(f"text: {size} bytes; the limits are 1 to {CLAIMS_BYTES_MAX}", field="text")
+    sentences = split_sentences(text)
+    if not 1 <= len(sentences) <= CLAIMS_MAX:
+        raise InvalidInput(f"text: {len(sentences)} sentences; the limits are 1 to {CLAIMS_MAX}", field="text")
+    return sentences
+
+
+def to_claim_options(message: search_pb2.SearchOptions, config: GatewayConfig) -> Options:
+    """How to search for a sentence."""
+    return search_wire.to_options(
+        message, prefix="search", top_k_max=CLAIM_TOP_K_MAX, filter_bytes_max=config.filter_bytes_max
+    )
+
+
+def check_given(passages: Sequence[str]) -> list[str]:
+    """Passages that a caller brings along."""
+    if len(passages) > GIVEN_MAX:
+        raise InvalidInput(f"passages: {len(passages)}; the limit is {GIVEN_MAX}", field="passages")
+    for place, passage in enumerate(passages):
+        size = len(passage.encode())
+        if not 1 <= size <= GIVEN_BYTES_MAX:
+            field = f"passages[{place}]"
+            raise InvalidInput(f"{field}: {size} bytes; the limits are 1 to {GIVEN_BYTES_MAX}", field=field)
+    return list(passages)
+
+
+def from_verified(verified: Verified, mode: Mode, generation: int) -> answer_pb2.VerifyAnswerResponse:
+    """What is known of a text's sentences."""
+    return answer_pb2.VerifyAnswerResponse(
+        claims=[
+            answer_pb2.Claim(
+                start_byte=claim.sentence.start_byte,
+                end_byte=claim.sentence.end_byte,
+                score=claim.score,
+                supported=claim.supported,
+                sources=[_from_source(source) for source in claim.sources],
+            )
+            for claim in verified.claims
+        ],
+        passages=[search_wire.from_passage(passage, mode) for passage in verified.passages],
+        generation=generation,
+        tokens_read=verified.tokens_read,
     )
 
 
@@ -112,6 +168,43 @@ def check_language(code: str) -> str:
     return code
 
 
+Message = answer_pb2.AnswerEvent
+
+
+class Recording:
+    """An answer's events on the way to a cache; `is_whole` once it is complete and nothing went less well than it should."""
+
+    def __init__(self, *, bytes_max: int) -> None:
+        self.is_whole = False
+        self._bytes_max = bytes_max
+        self._size_bytes = 0
+        self._events: list[Message] | None = []
+
+    def add(self, message: Message) -> None:
+        """Take the next event; heartbeats are no part of an answer, and one with a warning is not kept."""
+        kind = message.WhichOneof("event")
+        self._size_bytes += message.ByteSize()
+        if kind == "warning" or self._size_bytes > self._bytes_max:
+            self._events = None
+        elif kind != "heartbeat" and self._events is not None:
+            self._events.append(message)
+            self.is_whole = kind == "completed"
+
+    def packed(self) -> bytes:
+        """The whole answer, to be given to `replayed`."""
+        return answer_pb2.RecordedAnswer(events=self._events).SerializeToString()
+
+
+def replayed(recorded: bytes, answer_id: str) -> Iterator[Message]:
+    """The events of an answer that was kept, under an id of its own; the times were another answer's."""
+    for seq, message in enumerate(answer_pb2.RecordedAnswer.FromString(recorded).events):
+        message.seq, message.answer_id = seq, answer_id
+        if message.HasField("completed"):
+            message.completed.ClearField("timings")
+            message.completed.cache_hits.append("answer")
+        yield message
+
+
 async def numbered(events: AsyncGenerator[Event], answer_id: str) -> AsyncGenerator[answer_pb2.AnswerEvent]:
     """`events` as messages, numbered from 0. Closing it closes `events`."""
     seq = 0
@@ -172,13 +265,14 @@ def _from_citation(citation: Citation) -> answer_pb2.Citation:
     return answer_pb2.Citation(
         start_byte=citation.start_byte,
         end_byte=citation.end_byte,
-        sources=[
-            answer_pb2.CitedSource(
-                passage_index=source.passage_index, start_byte=source.start_byte, end_byte=source.end_byte
-            )
-            for source in citation.sources
-        ],
+        sources=[_from_source(source) for source in citation.sources],
         score=citation.score,
+    )
+
+
+def _from_source(source: Source) -> answer_pb2.CitedSource:
+    return answer_pb2.CitedSource(
+        passage_index=source.passage_index, start_byte=source.start_byte, end_byte=source.end_byte
     )
 
 

@@ -10,7 +10,7 @@ from gannet_gateway.config import GatewayConfig
 
 
 class Caches:
-    """One cache of vectors and, where it is switched on, one of searches' replies; `shared` is None without a Redis."""
+    """One cache of vectors and, where they are switched on, of searches' replies and of answers; `shared` is None without a Redis."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.shared = _shared(config)
@@ -18,6 +18,9 @@ class Caches:
         self.results: TieredCache | None = None
         if config.cache_results:
             self.results = TieredCache("results", _local(config.cache_results_bytes_max, config), self.shared)
+        self.answers: TieredCache | None = None
+        if config.cache_answers:
+            self.answers = TieredCache("answers", _local(config.cache_answers_bytes_max, config), self.shared)
 
     async def close(self) -> None:
         """Close the connections to Redis."""

@@ -61,6 +61,20 @@ class TieredCache:
         self._duration_s[cached.tier].observe(time.perf_counter() - started)
         return cached
 
+    async def get(self, key: bytes) -> bytes | None:
+        """The value of `key` in either tier, for values that are made piece by piece; see `put`."""
+        value = self._from_memory(key)
+        if value is None:
+            (value,) = await self.get_many([key])
+            if value is not None:
+                self._keep(key, value)
+        return value
+
+    async def put(self, key: bytes, value: bytes) -> None:
+        """Store in both tiers."""
+        self._keep(key, value)
+        await self.put_many({key: value})
+
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in Redis, past the memory: for values that come in thousands and would push out what is read often."""
         if self._shared is None or not keys:

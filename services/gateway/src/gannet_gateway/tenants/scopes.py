@@ -36,6 +36,7 @@ _SERVICES: dict[str, dict[str, Scope]] = {
         "Answer": Scope.ANSWER,
         "StreamAnswer": Scope.ANSWER,
         "ResumeAnswer": Scope.ANSWER,
+        "VerifyAnswer": Scope.ANSWER,
     },
     "gannet.gateway.v1.DocumentService": {
         "UploadDocuments": Scope.DOCUMENTS_WRITE,

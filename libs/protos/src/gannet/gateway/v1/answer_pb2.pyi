@@ -201,6 +201,118 @@ class ResumeAnswerRequest(_message.Message):
 Global___ResumeAnswerRequest: _TypeAlias = ResumeAnswerRequest  # noqa: Y015
 
 @_typing.final
+class VerifyAnswerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
+    text: _builtins.str
+    """text is what to verify: 1 to 16,384 bytes of UTF-8, with 1 to 50 sentences."""
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """passages are texts to verify it against, at most 20 of 1 to 8,192 bytes of UTF-8; none means to search the collection."""
+
+    @_builtins.property
+    def search(self) -> _search_pb2.SearchOptions:
+        """search tunes the search for each sentence; top_k may be 1 to 10 here, and is 3 if absent. Not read where passages are given."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        text: _builtins.str = ...,
+        passages: _abc.Iterable[_builtins.str] | None = ...,
+        search: _search_pb2.SearchOptions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parent", b"parent", "passages", b"passages", "search", b"search", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAnswerRequest: _TypeAlias = VerifyAnswerRequest  # noqa: Y015
+
+@_typing.final
+class VerifyAnswerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    TOKENS_READ_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    """generation is the collection's state that was searched; 0 where passages were given."""
+    tokens_read: _builtins.int
+    """tokens_read is the number of tokens that the cross-encoder read."""
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Claim]:
+        """claims are the sentences of the text, in order."""
+
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[_search_pb2.Passage]:
+        """passages are what was found, each once; empty where passages were given."""
+
+    def __init__(
+        self,
+        *,
+        claims: _abc.Iterable[Global___Claim] | None = ...,
+        passages: _abc.Iterable[_search_pb2.Passage] | None = ...,
+        generation: _builtins.int = ...,
+        tokens_read: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claims", b"claims", "generation", b"generation", "passages", b"passages", "tokens_read", b"tokens_read"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyAnswerResponse: _TypeAlias = VerifyAnswerResponse  # noqa: Y015
+
+@_typing.final
+class Claim(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_BYTE_FIELD_NUMBER: _builtins.int
+    END_BYTE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SUPPORTED_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    start_byte: _builtins.int
+    """start_byte is where the sentence begins in the text, bytes of UTF-8 from 0."""
+    end_byte: _builtins.int
+    """end_byte is one past its last byte."""
+    score: _builtins.float
+    """score is how likely it is that the passages support it, 0 to 1; 0 where nothing was found."""
+    supported: _builtins.bool
+    """supported is whether score reaches the verifier's threshold."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___CitedSource]:
+        """sources are the spans that support it, best first; none if it is not supported. passage_index counts in VerifyAnswerResponse.passages
+        with bytes of the document, or in VerifyAnswerRequest.passages with bytes of that passage.
+        """
+
+    def __init__(
+        self,
+        *,
+        start_byte: _builtins.int = ...,
+        end_byte: _builtins.int = ...,
+        score: _builtins.float = ...,
+        supported: _builtins.bool = ...,
+        sources: _abc.Iterable[Global___CitedSource] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_byte", b"end_byte", "score", b"score", "sources", b"sources", "start_byte", b"start_byte", "supported", b"supported"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Claim: _TypeAlias = Claim  # noqa: Y015
+
+@_typing.final
 class AnswerResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -509,6 +621,7 @@ class Completed(_message.Message):
     GENERATOR_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    CACHE_HITS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """text is the whole answer; empty if there is none."""
     finish_reason: Global___FinishReason.ValueType
@@ -535,6 +648,10 @@ class Completed(_message.Message):
         warning says that verifying was skipped.
         """
 
+    @_builtins.property
+    def cache_hits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """cache_hits are the caches that the answer came from: "answer" where all of it was made before; its timings are then absent."""
+
     def __init__(
         self,
         *,
@@ -546,14 +663,39 @@ class Completed(_message.Message):
         generator: _builtins.str = ...,
         model: _builtins.str = ...,
         unsupported: _abc.Iterable[Global___TextSpan] | None = ...,
+        cache_hits: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["citations", b"citations", "finish_reason", b"finish_reason", "generator", b"generator", "model", b"model", "text", b"text", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hits", b"cache_hits", "citations", b"citations", "finish_reason", b"finish_reason", "generator", b"generator", "model", b"model", "text", b"text", "timings", b"timings", "unsupported", b"unsupported", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Completed: _TypeAlias = Completed  # noqa: Y015
+
+@_typing.final
+class RecordedAnswer(_message.Message):
+    """RecordedAnswer is how servers keep an answer in their cache; no RPC has it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerEvent]:
+        """events are those of the answer, without heartbeats."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___AnswerEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordedAnswer: _TypeAlias = RecordedAnswer  # noqa: Y015
 
 @_typing.final
 class TextSpan(_message.Message):

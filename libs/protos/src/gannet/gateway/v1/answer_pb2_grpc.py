@@ -50,6 +50,11 @@ class AnswerServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
                 _registered_method=True)
+        self.VerifyAnswer = channel.unary_unary(
+                '/gannet.gateway.v1.AnswerService/VerifyAnswer',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerResponse.FromString,
+                _registered_method=True)
 
 
 class AnswerServiceServicer:
@@ -81,6 +86,14 @@ class AnswerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyAnswer(self, request, context):
+        """VerifyAnswer says of each sentence of a text whether passages support it: those that are given, or what a search of the collection for
+        the sentence finds. UNAVAILABLE: the generator's server, which verifies, does not answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AnswerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +111,11 @@ def add_AnswerServiceServicer_to_server(servicer, server):
                     servicer.ResumeAnswer,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.SerializeToString,
+            ),
+            'VerifyAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAnswer,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -182,6 +200,33 @@ class AnswerService:
             '/gannet.gateway.v1.AnswerService/ResumeAnswer',
             gannet_dot_gateway_dot_v1_dot_answer__pb2.ResumeAnswerRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_answer__pb2.AnswerEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.AnswerService/VerifyAnswer',
+            gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_answer__pb2.VerifyAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

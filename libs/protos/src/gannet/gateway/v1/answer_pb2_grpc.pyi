@@ -28,6 +28,10 @@ class AnswerServiceStub:
     that are made meanwhile; nothing is generated again. NOT_FOUND, reason ANSWER_GONE: it is not kept, or it is another user's.
     UNAVAILABLE, reason ANSWER_LOST: the gateway that made it is gone. INVALID_ARGUMENT: the answer has no such event yet.
     """
+    VerifyAnswer: _aio.UnaryUnaryMultiCallable[_answer_pb2.VerifyAnswerRequest, _answer_pb2.VerifyAnswerResponse]
+    """VerifyAnswer says of each sentence of a text whether passages support it: those that are given, or what a search of the collection for
+    the sentence finds. UNAVAILABLE: the generator's server, which verifies, does not answer.
+    """
 
 class AnswerServiceServicer(metaclass=_abc_1.ABCMeta):
     """AnswerService answers questions from a collection's documents. Same credentials as SearchService."""
@@ -60,6 +64,16 @@ class AnswerServiceServicer(metaclass=_abc_1.ABCMeta):
         """ResumeAnswer goes on with the stream of an answer that was asked for with `resumable`, for a while after: the same events, and those
         that are made meanwhile; nothing is generated again. NOT_FOUND, reason ANSWER_GONE: it is not kept, or it is another user's.
         UNAVAILABLE, reason ANSWER_LOST: the gateway that made it is gone. INVALID_ARGUMENT: the answer has no such event yet.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyAnswer(
+        self,
+        request: _answer_pb2.VerifyAnswerRequest,
+        context: _aio.ServicerContext[_answer_pb2.VerifyAnswerRequest, _abc.Awaitable[_answer_pb2.VerifyAnswerResponse]],
+    ) -> _abc.Awaitable[_answer_pb2.VerifyAnswerResponse]:
+        """VerifyAnswer says of each sentence of a text whether passages support it: those that are given, or what a search of the collection for
+        the sentence finds. UNAVAILABLE: the generator's server, which verifies, does not answer.
         """
 
 def add_AnswerServiceServicer_to_server(servicer: AnswerServiceServicer, server: _aio.Server) -> None: ...
