@@ -47,13 +47,6 @@ ANSWERING = (
         "if True",
     ),
     one(
-        "a sentence that nothing supports is not cited",
-        WRITING,
-        f"{ANSWERS_DIR}/attribution.py",
-        "if not verdict.supported:",
-        "if False:",
-    ),
-    one(
         "a resumed stream begins where it was left",
         RESUMED,
         f"{ANSWERS_DIR}/shared_log.py",

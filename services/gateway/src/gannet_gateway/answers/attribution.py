@@ -84,8 +84,6 @@ def _named(sentence: Sentence, marks: Sequence[Mark], sentences: Sequence[Senten
 
 def supporting(verdict: Verdict, named: set[int], threshold: float) -> tuple[tuple[int, int, int], ...]:
     """The spans that support it, those of `named` sources first; else the best first."""
-    if not verdict.supported:
-        return ()
     spans = [span for span in verdict.spans if span[3] >= threshold]
     spans.sort(key=lambda span: (span[0] not in named, -span[3]))
     return tuple((source, start, end) for source, start, end, _ in spans)
