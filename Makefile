@@ -89,8 +89,9 @@ mutations: setup-dev models ## break each rule on purpose; every break must fail
 isolation: setup-dev models ## 100,000 rows of overlapping probes between tenants and between readers; ROWS=100000
 	GANNET_ISOLATION_ROWS=$(or $(ROWS),100000) $(BIN)/python -m pytest tests/integration/gateway/test_isolation.py -s
 
-consistency: setup-dev ## many seeds of crashes against snapshot consistency; SEEDS=100
-	GANNET_CONSISTENCY_SEEDS=$(or $(SEEDS),100) $(BIN)/python -m pytest tests/consistency -x
+consistency: setup-dev ## many seeds of crashes against snapshot consistency; SEEDS=100, and a tenth of that with whole processes
+	GANNET_CONSISTENCY_SEEDS=$(or $(SEEDS),100) GANNET_CONSISTENCY_PROCESS_SEEDS=$$(( ($(or $(SEEDS),100) + 9) / 10 )) \
+	  $(BIN)/python -m pytest tests/consistency -x
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 

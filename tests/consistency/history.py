@@ -22,12 +22,17 @@ def text_of(version: str, parts: int) -> str:
 
 
 def state_of(candidates: Iterable[Candidate]) -> State:
-    """The versions that a read saw; fails unless every document is there once and whole."""
+    """As `state_of_texts`."""
+    return state_of_texts((candidate.document.document, candidate.text) for candidate in candidates)
+
+
+def state_of_texts(passages: Iterable[tuple[str, str]]) -> State:
+    """The versions that a read saw, from the passages' documents and texts; fails unless every document is there once and whole."""
     parts: dict[str, list[tuple[str, int, int]]] = {}
-    for candidate in candidates:
-        found = _PART.search(candidate.text)
-        assert found, candidate.text
-        parts.setdefault(candidate.document.document, []).append((found[1], int(found[2]), int(found[3])))
+    for document, text in passages:
+        found = _PART.search(text)
+        assert found, text
+        parts.setdefault(document, []).append((found[1], int(found[2]), int(found[3])))
     for document, seen in parts.items():
         (version, total) = seen[0][0], seen[0][2]
         assert sorted(seen) == [(version, part, total) for part in range(total)], (
@@ -60,9 +65,8 @@ class History:
         """The caller was told of an error, or nothing: it may have happened."""
         self.operations.setdefault(document, []).append(_Operation(version, None))
 
-    def read(self, generation: int, candidates: Iterable[Candidate]) -> None:
+    def read(self, generation: int, state: State) -> None:
         """Every read of a generation sees the same whole documents."""
-        state = state_of(candidates)
         self.reads += 1
         before = self.states.setdefault(generation, state)
         assert state == before, f"generation {generation} was {before} and is {state}"

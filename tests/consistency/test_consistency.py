@@ -6,6 +6,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,7 @@ async def test_reads_equal_whole_generations_whatever_gateways_crash(
     seed: int, stores: Stores, database: Database, qdrant: AsyncQdrantClient
 ):
     """Gateways die at any call to a store, before or after its effect, and are replaced."""
-    run = workload(seed, stores, database, qdrant)
-    await run.run(documents=5, operations=8, readers=3)
-    assert run.history.reads > 40
-    assert len(run.history.states) > 8
+    await workload(seed, stores, database, qdrant).run(documents=5, operations=8, readers=3)
 
 
 async def test_reads_equal_whole_generations_when_the_vector_store_is_killed(
@@ -94,8 +92,5 @@ async def test_reads_equal_whole_generations_when_the_vector_store_is_killed(
 ):
     """`kill -9` in the middle, with the gateways crashing as well."""
     run = workload(1_000_000, stores, database, qdrant)
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(run.run(documents=5, operations=12, readers=3))
-        await asyncio.sleep(0.5)
-        await asyncio.to_thread(edge.kill_and_start)
-    assert run.history.reads > 40
+    kill = partial(asyncio.to_thread, edge.kill_and_start)
+    await run.run(documents=5, operations=12, readers=3, midway=kill)

@@ -2,18 +2,23 @@
 
 import asyncio
 import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from consistency.history import History, State, state_of, text_of
 from unit.gateway.fakes import Crash, FakeEmbedder, collection_record
+from unit.gateway.ingestion import make_parser
 
 from gannet_gateway.documents.ingest import Ingester, Stores, Upload
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
 from gannet_gateway.documents.upkeep import Collector, Upkeep
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.names import CollectionName
@@ -25,6 +30,7 @@ LEASE_S = 0.4
 COLLECT_DELAY_S = 0.5
 UPKEEP_PERIOD_S = 0.05
 CALLS_MAX = 150
+READS_MIN = 60
 DENSE = np.array([1, 1], np.float32)
 SPARSE = Sparse(indices=np.array([1], np.uint32), values=np.array([1.0], np.float32))
 
@@ -78,7 +84,7 @@ class Gateway:
         doomed = Stores(**{name: Doomed(life, getattr(stores, name)) for name in names})
         self.publisher = Publisher(doomed.journal, doomed.index, interval_s=0, documents_max=4)
         passages = Passages(Doomed(life, FakeEmbedder()), doomed.index, timeout_s=30)
-        self.ingester = Ingester(doomed, passages, self.publisher, timeout_s=30)
+        self.ingester = Ingester(doomed, make_parser(), passages, self.publisher, timeout_s=30)
         self._collector = Collector(
             doomed, Doomed(life, Retention(database)), retention_s=0.2, delay_s=COLLECT_DELAY_S, kept=3
         )
@@ -120,8 +126,13 @@ class Workload:
         self.name = CollectionName("acme", f"c{seed}-{'postgres' if database.shared else 'sqlite'}")
         self.history = History()
 
-    async def run(self, *, documents: int, operations: int, readers: int) -> None:
-        """Write, crash and read; then recover, and compare what was read with what was acknowledged."""
+    async def run(
+        self, *, documents: int, operations: int, readers: int, midway: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Write, crash and read; then recover, and compare what was read with what was acknowledged.
+
+        `midway` happens while all of them are at work.
+        """
         asyncio.get_running_loop().set_exception_handler(_but_for_crashes)
         await self._stores.ledger.create_collection(collection_record(self.name, chunk_size=100))
         reading = [asyncio.create_task(self._read_on(drawn(self._random.random()))) for _ in range(readers)]
@@ -130,6 +141,10 @@ class Workload:
                 for number in range(documents):
                     own = drawn(self._random.random())
                     tasks.create_task(self._write(f"d{number}", operations, own))
+                if midway is not None:
+                    await self._read_until(READS_MIN // 2)
+                    await midway()
+                await self._read_until(READS_MIN)
         finally:
             for task in reading:
                 task.cancel()
@@ -143,16 +158,17 @@ class Workload:
         self.history.check(await self._last())
 
     async def _last(self) -> State:
-        """What is there after everything has been recovered."""
-        await asyncio.sleep(2 * LEASE_S)
-        survivor = Gateway(self._stores, self._database, Life(10**9, after=True), alone=not self._database.shared)
+        """What is there after everything has been recovered, by a gateway to which every lease has run out."""
+        journal = Journal(self._database, lease_s=LEASE_S, clock=lambda: time.time() + 2 * LEASE_S)
+        stores = replace(self._stores, journal=journal)
+        survivor = Gateway(stores, self._database, Life(10**9, after=True), alone=not self._database.shared)
         await survivor.upkeep.start()
-        assert await self._stores.journal.expired_claims() == []
-        assert await self._stores.journal.expired_publishes() == []
+        assert await journal.expired_claims() == []
+        assert await journal.expired_publishes() == []
         collection = await self._stores.ledger.collection(self.name)
         seen = await self._search(collection, collection.generation, mode="hybrid")
         assert collection.document_count == len(state_of(seen))
-        self.history.read(collection.generation, seen)
+        self.history.read(collection.generation, state_of(seen))
         return state_of(seen)
 
     async def _gateway(self, slot: int) -> Gateway:
@@ -211,14 +227,21 @@ class Workload:
             await self._read(own.choice([collection.generation, past]), own)
             await asyncio.sleep(0.002)
 
+    async def _read_until(self, reads: int) -> None:
+        while self.history.reads < reads:
+            collection = await self._stores.ledger.collection_settings(self.name)
+            await self._read(collection.generation, self._random)
+
     async def _read(self, generation: int, own: random.Random) -> None:
-        collection = await self._stores.ledger.collection_settings(self.name)
         try:
-            collection.as_of(generation, "as_of")
-            seen = await self._search(collection, generation, mode=own.choice(["dense", "sparse", "hybrid"]))
-        except (NotFound, DependencyUnavailable):  # collected; or the vector store is being restarted
+            # What takes longer than passages are kept for proves nothing, on a busy machine; the gateway refuses it.
+            async with asyncio.timeout(COLLECT_DELAY_S):
+                collection = await self._stores.ledger.collection_settings(self.name)
+                collection.as_of(generation, "as_of")
+                seen = await self._search(collection, generation, mode=own.choice(["dense", "sparse", "hybrid"]))
+        except (NotFound, DependencyUnavailable, TimeoutError):  # collected; or the vector store is being restarted
             return
-        self.history.read(generation, seen)
+        self.history.read(generation, state_of(seen))
 
     async def _search(self, collection: Collection, generation: int, *, mode: str) -> list[Candidate]:
         found = await self._retriever.search(

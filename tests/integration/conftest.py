@@ -62,6 +62,11 @@ class Service:
         """Ask it to stop, and do not wait."""
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._process.kill()
+        self.wait()
+
     def wait(self) -> int:
         """Wait for the end and return the exit status."""
         status = self._process.wait(timeout=STOP_TIMEOUT_S)

@@ -11,6 +11,9 @@ CACHE_DIR = f"{GATEWAY}/cache"
 INGESTION = "tests/unit/gateway/test_ingest.py"
 JOURNALING = "tests/unit/gateway/test_journal.py"
 CONSISTENCY = "tests/consistency/test_consistency.py::test_reads_equal_whole_generations_whatever_gateways_crash"
+PROCESSES = (
+    "tests/consistency/test_processes.py::test_reads_are_whole_and_fresh_whatever_process_is_killed[{}-0]".format
+)
 RETRIEVAL = "tests/unit/gateway/test_retriever.py"
 CACHE_TESTS = "tests/unit/gateway/cache"
 
@@ -128,6 +131,20 @@ PUBLISHING = (
         RETRIEVER,
         "using=SPARSE, filter=seen",
         "using=SPARSE, filter=models.Filter(must=seen.must[:2])",
+    ),
+    one(
+        "seen from outside: the dense prefetch is filtered by tenant",
+        PROCESSES("sqlite"),
+        RETRIEVER,
+        "using=DENSE, filter=seen",
+        "using=DENSE, filter=models.Filter(must=seen.must[1:])",
+    ),
+    one(
+        "seen from outside: no reply from the cache is older than an acknowledgement",
+        PROCESSES("postgres"),
+        f"{CACHE_DIR}/keys.py",
+        "        collection.generation,\n",
+        "",
     ),
     one(
         "passages are collected below the floor only",

@@ -148,6 +148,10 @@ class Client:
         request = search_pb2.SearchRequest(parent=parent, query=query, options=search_pb2.SearchOptions(**options))
         return await self._search.Search(request, metadata=self.metadata + extra, timeout=TIMEOUT_S)
 
+    async def search_within(self, request: search_pb2.SearchRequest, timeout_s: float) -> search_pb2.SearchResponse:
+        """Search, with a deadline of the caller's."""
+        return await self._search.Search(request, metadata=self.metadata, timeout=timeout_s)
+
     async def search_bytes(self, request: bytes) -> None:
         """Search by a request that no library would write."""
         method = self.channel.unary_unary("/gannet.gateway.v1.SearchService/Search")

@@ -297,6 +297,20 @@ async def test_search_hung_stages_get_their_share_of_the_deadline_and_no_more():
     assert caught.value.reason == "STAGE_TIMEOUT"
 
 
+async def test_search_longer_than_its_passages_are_kept_is_refused():
+    """Rather than answered from what the collector may have begun to delete."""
+
+    class Hung:
+        async def search(self, *_arguments: Any) -> Any:
+            await asyncio.Event().wait()
+
+    config = GatewayConfig(collect_delay_s=0.01)
+    query = Query.of("q", Options(rerank=False), RECORD, config, top_k_default=10)
+    with pytest.raises(errors.DeadlineTooShort, match=r"longer than collect_delay_s = 0\.01 s") as caught:
+        await Searcher(Embedder(), Hung(), Reranker([]), config).search(RECORD, query)
+    assert caught.value.reason == "SNAPSHOT_EXPIRED"
+
+
 @pytest.mark.parametrize("left_s, limit_s, share, expected", [(10, 60, 0.4, 4), (10, 1, 0.4, 1), (None, 5, 0.4, 5)])
 def test_share_of_a_stage(left_s: float | None, limit_s: float, share: float, expected: float):
     """A share of what is left of the caller's deadline, bounded by the stage's own limit."""

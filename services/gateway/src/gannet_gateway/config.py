@@ -216,9 +216,9 @@ class GatewayConfig(ServiceConfig):
     )
     collect_delay_s: float = Field(
         60.0,
-        ge=0,
+        gt=0,
         le=86_400,
-        description="Time between giving a generation up and deleting its passages, seconds: longer than any search runs.",
+        description="Time between giving a generation up and deleting its passages, seconds, and the most that a search may take.",
     )
     revisions_kept: int = Field(
         10, ge=0, le=1000, description="Earlier revisions of a document whose texts are kept, to roll back to."

@@ -56,8 +56,19 @@ class Searcher:
 
         Raises:
             DependencyUnavailable: the vector store is down or over its budget, or the embedder is and no terms are there instead.
-            DeadlineTooShort: the caller's deadline passed.
+            DeadlineTooShort: the caller's deadline passed, or the time for which the passages of a generation are sure to be there.
         """
+        kept_s = self._config.collect_delay_s
+        try:
+            async with asyncio.timeout(kept_s):
+                return await self._search(collection, query)
+        except TimeoutError as error:
+            problem = (
+                f"the search took longer than collect_delay_s = {kept_s:g} s, after which its passages may be deleted"
+            )
+            raise DeadlineTooShort(problem, reason="SNAPSHOT_EXPIRED") from error
+
+    async def _search(self, collection: Collection, query: Query) -> Result:
         started = time.perf_counter()
         vectors = await self._vectors(collection, query)
         embedded = time.perf_counter()
