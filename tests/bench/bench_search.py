@@ -135,21 +135,29 @@ def haystack() -> Iterator[Callable[[Sequence[str], int], dict[str, Any]]]:
         yield run
 
 
-def cpu_s() -> dict[str, float]:
+def gateway() -> dict[str, str]:
+    """The running gateway's address and key, as the load takes them."""
+    key = (search_corpus.HOME / "api-key").read_text().strip()
+    return {"target": f"127.0.0.1:{stack.services(NAME)['gateway']['port']}", "key": key}
+
+
+def cpu_s(services: Sequence[str]) -> dict[str, float]:
     """Processor seconds that each process has taken so far."""
-    services = stack.services(NAME)
+    running = stack.services(NAME)
     taken: dict[str, float] = {}
-    for name in SERVICES:
-        fields = Path(f"/proc/{services[name]['pid']}/stat").read_text().rpartition(")")[2].split()
+    for name in services:
+        fields = Path(f"/proc/{running[name]['pid']}/stat").read_text().rpartition(")")[2].split()
         taken[name] = (int(fields[11]) + int(fields[12])) / TICKS_PER_S
     return taken
 
 
-def measured(kind: str, clients: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def measured(
+    kind: str, clients: int, work: Callable[[], dict[str, Any]], services: Sequence[str] = SERVICES
+) -> dict[str, Any]:
     """A row: throughput, percentiles, and what each process of the stack spent a search."""
-    before = cpu_s()
+    before = cpu_s(services)
     reply = work()
-    spent = {name: seconds - before[name] for name, seconds in cpu_s().items()}
+    spent = {name: seconds - before[name] for name, seconds in cpu_s(services).items()}
     taken_ms = sorted(1e3 * second for second in reply["taken"])
     quantiles = statistics.quantiles(taken_ms, n=100)
     row = {
@@ -202,8 +210,6 @@ async def main() -> None:
     rows: list[dict[str, Any]] = []
     async with stack.running(NAME) as client:
         await prepare(client)
-        key = (search_corpus.HOME / "api-key").read_text().strip()
-        target = f"127.0.0.1:{stack.services(NAME)['gateway']['port']}"
         with contextlib.ExitStack() as opened:
             load = opened.enter_context(peers.Peer("search load", "search_load_worker"))
             theirs = None if chosen.alone else opened.enter_context(haystack())
@@ -211,7 +217,7 @@ async def main() -> None:
             def ours(encoded: list[str], clients: int) -> dict[str, Any]:
                 return load.call("run", requests=encoded, clients=clients, seconds=SECONDS)
 
-            load.call("connect", target=target, key=key, method=METHOD)
+            load.call("connect", **gateway(), method=METHOD)
             ours(requests.cached(1), 1)  # warm
             for clients in chosen.clients or CLIENTS:
                 for kind in ("cached", "embedded", "cold"):

@@ -6,6 +6,7 @@ from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from queueing import QUEUEING
 from reading import PARSING
+from searching import REMEMBERED
 from serving import CHUNKING, REFUSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 
@@ -300,5 +301,5 @@ KERNELS = (
 MUTATIONS = (
     *REFUSING, *CHUNKING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING,
+    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED,
 )  # fmt: skip

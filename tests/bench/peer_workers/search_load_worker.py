@@ -1,4 +1,4 @@
-"""Callers of our Search RPC, each in a closed loop. Requests and replies stay bytes, so that the load takes little of what it measures."""
+"""Callers of a unary RPC of ours, each in a closed loop. Requests and replies stay bytes, so that the load itself takes little."""
 
 import asyncio
 import base64
@@ -21,14 +21,18 @@ def connect(target: str, key: str, method: str) -> dict[str, Any]:
     return {}
 
 
-def run(requests: list[str], clients: int, seconds: float) -> dict[str, Any]:
-    """Sends `requests` (base64) in turn, from the first again at their end, until the time is up; returns each call's seconds."""
-    return uvloop.run(_run([base64.b64decode(request) for request in requests], clients, seconds))
+def run(requests: list[str], clients: int, seconds: float, keep: int = 0) -> dict[str, Any]:
+    """Sends `requests` (base64) in turn, from the first again at their end, until the time is up.
+
+    Returns each call's seconds, and the first `keep` replies (base64).
+    """
+    return uvloop.run(_run([base64.b64decode(request) for request in requests], clients, seconds, keep))
 
 
-async def _run(requests: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
+async def _run(requests: list[bytes], clients: int, seconds: float, keep: int) -> dict[str, Any]:
     turn = itertools.cycle(requests)
     taken: list[float] = []
+    replies: list[bytes] = []
     options = [("grpc.use_local_subchannel_pool", 1)]  # or they would share one connection
     channels = [grpc.aio.insecure_channel(state["target"], options=options) for _ in range(min(clients, CHANNELS_MAX))]
     for channel in channels:
@@ -39,14 +43,17 @@ async def _run(requests: list[bytes], clients: int, seconds: float) -> dict[str,
     async def caller(number: int) -> None:
         send = calls[number % len(calls)]
         while (begun := time.perf_counter()) < started + seconds:
-            await send(next(turn), metadata=state["metadata"], timeout=TIMEOUT_S)
+            reply = await send(next(turn), metadata=state["metadata"], timeout=TIMEOUT_S)
             taken.append(time.perf_counter() - begun)
+            if len(replies) < keep:
+                replies.append(reply)
 
     await asyncio.gather(*(caller(number) for number in range(clients)))
     elapsed = time.perf_counter() - started
     for channel in channels:
         await channel.close()
-    return {"seconds": elapsed, "taken": taken}
+    encoded = [base64.b64encode(reply).decode() for reply in replies]
+    return {"seconds": elapsed, "taken": taken, "replies": encoded}
 
 
 serve({"connect": connect, "run": run})

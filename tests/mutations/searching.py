@@ -1,0 +1,55 @@
+"""Breaks of what makes searches fast: what is remembered must be what is so."""
+
+from mutation import GATEWAY, Mutation, one
+
+READER = f"{GATEWAY}/cache/reader.py"
+SERVICER = f"{GATEWAY}/search/servicer.py"
+EDGE = "libs/edge/src/gannet_edge"
+READING = "tests/unit/gateway/cache/test_reader.py"
+RESULTS = "tests/unit/gateway/cache/test_results.py"
+
+REMEMBERED = (
+    one(
+        "a request is remembered for its caller alone",
+        RESULTS,
+        SERVICER,
+        "key = call.principal(), request",
+        'key = Principal(tenant="", credential=""), request',
+    ),
+    one(
+        "a request that is known by heart follows its collection's settings",
+        RESULTS,
+        SERVICER,
+        "last.collection == collection",
+        "last.collection.generation == collection.generation",
+    ),
+    one(
+        "a generation is taken again only while nothing was committed",
+        READING,
+        READER,
+        "known.version is not None and known.version == self._version()",
+        "known.version is not None",
+    ),
+    Mutation(
+        "the ledger's version is taken before the read",
+        READING,
+        (
+            (READER, "version, began_at = self._version(), self._clock()", "began_at = self._clock()"),
+            (READER, "_Known(collection, version, began_at)", "_Known(collection, self._version(), began_at)"),
+        ),
+    ),
+    one(
+        "conditions are checked again after a write",
+        "tests/integration/edge/test_points.py",
+        f"{EDGE}/store.py",
+        "        self.redundant.forget()\n",
+        "",
+    ),
+    one(
+        "a condition that some point does not meet is checked",
+        "tests/unit/edge/test_redundant.py",
+        f"{EDGE}/redundant.py",
+        "known = met_by_all(condition)",
+        "known = met_by_all(condition) or True",
+    ),
+)
