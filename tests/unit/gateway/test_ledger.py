@@ -17,7 +17,7 @@ from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Purpose
 from gannet_gateway.names import CollectionName
-from gannet_service.errors import AlreadyExists, DependencyUnavailable, GannetError, NotFound
+from gannet_service.errors import AlreadyExists, Conflict, DependencyUnavailable, GannetError, NotFound
 
 NAME = COLLECTION.document("a.md")
 
@@ -193,3 +193,17 @@ async def test_migration_of_the_first_ledger_keeps_its_documents(tmp_path: Path)
     assert (await ledger.document(NAME)).revision == 4
     assert (await ledger.collection(COLLECTION)).document_count == 1
     await opened.close()
+
+
+async def test_collection_update_is_one_decision(ledger: Ledger):
+    """Of two writers who read the same state one is told that it is another now; no etag means any state."""
+    seen = (await ledger.collection(COLLECTION)).etag
+    await ledger.update_collection(COLLECTION, {"cache_results": False}, seen)
+    with pytest.raises(Conflict):
+        await ledger.update_collection(COLLECTION, {"cache_results": True}, seen)
+    assert (await ledger.collection(COLLECTION)).cache_results is False
+    await ledger.update_collection(COLLECTION, {"cache_results": None, "rerank": False}, "")
+    changed = await ledger.collection_settings(COLLECTION)
+    assert (changed.cache_results, changed.rerank) == (None, False)
+    with pytest.raises(NotFound):
+        await ledger.update_collection(CollectionName("acme", "none"), {"rerank": True}, "")

@@ -21,14 +21,14 @@ from gannet_service.errors import DependencyUnavailable, InvalidInput, Permissio
 class World:
     """A collection, a search over it, and a reranker: each can be changed between two calls."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: Any) -> None:
         self.collection = collection_record()
         self.searched: list[tuple[CollectionName, int, Query]] = []
         self.passages = 2
         self.degraded: tuple[Degradation, ...] = ()
         self.digest: str | None = "r1"
         cache = TieredCache("results", LocalTier(bytes_max=1 << 20, ttl_s=60), None)
-        self.servicer = SearchServicer(self, self, self, cache, GatewayConfig())  # pyright: ignore[reportArgumentType] - it acts as all three
+        self.servicer = SearchServicer(self, self, self, cache, GatewayConfig(**settings))  # pyright: ignore[reportArgumentType] - it acts as all three
 
     async def collection_settings(self, name: CollectionName, staleness_s_max: float) -> Collection:
         self.staleness_s_max = staleness_s_max
@@ -133,6 +133,19 @@ async def test_search_that_found_nothing_is_cached():
     await world.ask()
     assert not (await world.ask()).passages
     assert len(world.searched) == 1
+
+
+@pytest.mark.parametrize(
+    "server, collection, searches",
+    [(True, None, 1), (True, True, 1), (True, False, 2), (False, None, 2), (False, True, 1), (False, False, 2)],
+)
+async def test_search_is_cached_as_its_collection_says(server: bool, collection: bool | None, searches: int):  # noqa: FBT001
+    """Where the collection says nothing, as the server says."""
+    world = World(cache_results=server)
+    world.collection = dataclasses.replace(world.collection, cache_results=collection)
+    for _ in range(2):
+        assert len((await world.ask()).passages) == 2
+    assert len(world.searched) == searches
 
 
 async def test_search_that_was_degraded_is_not_cached():

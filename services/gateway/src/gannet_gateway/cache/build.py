@@ -10,14 +10,12 @@ from gannet_gateway.config import GatewayConfig
 
 
 class Caches:
-    """One cache of vectors and, where they are switched on, of searches' replies and of answers; `shared` is None without a Redis."""
+    """One cache of vectors, one of searches' replies and, where it is switched on, one of answers; `shared` is None without a Redis."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.shared = _shared(config)
         self.embeddings = TieredCache("embeddings", _local(config.cache_embeddings_bytes_max, config), self.shared)
-        self.results: TieredCache | None = None
-        if config.cache_results:
-            self.results = TieredCache("results", _local(config.cache_results_bytes_max, config), self.shared)
+        self.results = TieredCache("results", _local(config.cache_results_bytes_max, config), self.shared)
         self.answers: TieredCache | None = None
         if config.cache_answers:
             self.answers = TieredCache("answers", _local(config.cache_answers_bytes_max, config), self.shared)

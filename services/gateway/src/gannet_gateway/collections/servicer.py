@@ -20,6 +20,8 @@ from gannet_service.errors import InvalidInput
 
 CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 20_000
 LANGUAGE_DEFAULT = "en"
+# Settings that do not change what is stored.
+CHANGEABLE = frozenset({"rerank", "cache_results"})
 
 
 class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
@@ -56,6 +58,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             chunk_overlap=overlap,
             language=language,
             rerank=wanted.rerank if wanted.HasField("rerank") else None,
+            cache_results=wanted.cache_results if wanted.HasField("cache_results") else None,
             embedding_model=model.model,
             embedding_model_digest=model.digest,
             dim=model.dim,
@@ -84,6 +87,23 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             next_page_token=write_token(scope, page.next_after),
         )
 
+    async def UpdateCollection(  # noqa: N802
+        self, request: collections_pb2.UpdateCollectionRequest, context: Any
+    ) -> collections_pb2.Collection:
+        del context
+        wanted = request.collection
+        name = parse_collection(wanted.name, "collection.name")
+        paths = set(request.update_mask.paths)
+        if not paths or not paths <= CHANGEABLE:
+            problem = f"update_mask: must name some of {', '.join(sorted(CHANGEABLE))}"
+            raise InvalidInput(problem, field="update_mask")
+        settings: dict[str, bool | None] = {
+            "rerank": wanted.rerank if wanted.HasField("rerank") else None,
+            "cache_results": wanted.cache_results if wanted.HasField("cache_results") else None,
+        }
+        await self._ledger.update_collection(name, {path: settings[path] for path in paths}, wanted.etag)
+        return _to_wire(await self._ledger.collection(name))
+
     async def DeleteCollection(self, request: collections_pb2.DeleteCollectionRequest, context: Any) -> Empty:  # noqa: N802
         del context
         await self._ingester.delete_collection(parse_collection(request.name, "name"))
@@ -111,6 +131,8 @@ def _to_wire(collection: Collection) -> collections_pb2.Collection:
         chunk_overlap=collection.chunk_overlap,
         language=collection.language,
         rerank=collection.rerank,
+        cache_results=collection.cache_results,
+        etag=collection.etag,
         embedding_model=collection.embedding_model,
         embedding_model_digest=collection.embedding_model_digest,
         document_count=collection.document_count,

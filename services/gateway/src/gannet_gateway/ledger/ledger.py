@@ -2,17 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text
+from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.records import Collection, Document, Page
 from gannet_gateway.ledger.schema import api_keys, collections, revisions, tenants
 from gannet_gateway.names import CollectionName, DocumentName
-from gannet_service.errors import AlreadyExists, NotFound
+from gannet_service.errors import AlreadyExists, Conflict, NotFound
 
 
 class Ledger:
@@ -67,6 +67,23 @@ class Ledger:
             except IntegrityError as error:
                 raise AlreadyExists(f"{name} exists already", field="collection_id") from error
         return await self.collection(name)
+
+    async def update_collection(self, name: CollectionName, settings: Mapping[str, bool | None], etag: str) -> None:
+        """Change settings of a collection by their columns' names.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: its etag is another; an empty `etag` is any.
+        """
+        async with self._database.writing() as connection:
+            query = select(collections, literal(0).label("document_count")).where(*is_collection(name))
+            row = (await connection.execute(query)).mappings().first()
+            if row is None:
+                raise NotFound(f"{name} does not exist", field="collection.name")
+            current = _to_collection(row).etag
+            if etag not in ("", current):
+                raise Conflict(f"{name} has etag {current!r}", field="collection.etag", reason="ETAG_MISMATCH")
+            await connection.execute(update(collections).where(*is_collection(name)).values(**settings))
 
     async def collection(self, name: CollectionName) -> Collection:
         """One collection with its number of documents; raises NotFound."""

@@ -1,5 +1,6 @@
 """What the ledger gives back: one frozen record a row."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,8 +18,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection and its settings; see collections.proto for units and bounds. `rerank` is None where it leaves that to the server.
+    """A collection and its settings; see collections.proto for units and bounds.
 
+    `rerank` and `cache_results` are None where it leaves them to the server.
     `cache_epoch` belongs into every cache key beside the generation: an erasure raises it, and reaches back into every generation.
     """
 
@@ -27,6 +29,7 @@ class Collection:
     chunk_overlap: int
     language: str
     rerank: bool | None
+    cache_results: bool | None = None
     embedding_model: str
     embedding_model_digest: str
     dim: int
@@ -36,6 +39,12 @@ class Collection:
     generators: tuple[str, ...] = ()
     created_at_s: float
     document_count: int = 0
+
+    @property
+    def etag(self) -> str:
+        """Changes with the settings that can be changed."""
+        settings = f"{self.created_at_s} {self.rerank} {self.cache_results}"
+        return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     def as_of(self, generation: int, field: str) -> int:
         """`generation`, if it may be read.

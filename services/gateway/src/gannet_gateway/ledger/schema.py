@@ -77,6 +77,7 @@ collections = Table(
     Column("chunk_overlap", Integer, nullable=False),
     Column("language", String(8), nullable=False),
     Column("rerank", Boolean),  # null leaves it to the server
+    Column("cache_results", Boolean),  # likewise
     Column("embedding_model", String(200), nullable=False),
     Column("embedding_model_digest", String(64), nullable=False),
     Column("dim", Integer, nullable=False),

@@ -81,13 +81,16 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
             field = "page_token" if request.page_token else "generation"
             collection = replace(collection, generation=collection.as_of(page.generation, field))
         # A page's token belongs to the request as it was written, and pages are seldom read twice.
-        if self._cache is not None and not request.paging_depth:
+        if self._cache is not None and self._keeps(collection) and not request.paging_depth:
             resolved = await self._resolved(asked, collection)
             if resolved is not None:
                 return await self._cached(self._cache, resolved, started)
         query = self._query(asked, collection)
         result = await self._searcher.search(collection, query)
         return wire.from_result(result, wire.next_page_token(request, asked.name, result, query.offset + query.top_k))
+
+    def _keeps(self, collection: Collection) -> bool:
+        return self._config.cache_results if collection.cache_results is None else collection.cache_results
 
     def _asked(self, request: search_pb2.SearchRequest) -> _Asked:
         """The request, checked; raises InvalidInput or PermissionDenied."""

@@ -59,6 +59,7 @@ _SERVICES: dict[str, dict[str, Scope]] = {
     },
     "gannet.gateway.v1.CollectionService": {
         "CreateCollection": Scope.COLLECTIONS_WRITE,
+        "UpdateCollection": Scope.COLLECTIONS_WRITE,
         "GetCollection": Scope.COLLECTIONS_READ,
         "ListCollections": Scope.COLLECTIONS_READ,
         "DeleteCollection": Scope.COLLECTIONS_WRITE,

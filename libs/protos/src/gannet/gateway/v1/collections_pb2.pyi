@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -34,6 +35,8 @@ class Collection(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FLOOR_GENERATION_FIELD_NUMBER: _builtins.int
+    CACHE_RESULTS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     GENERATORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}". Output only."""
@@ -61,6 +64,10 @@ class Collection(_message.Message):
     """generation is the state that searches see, from 1. Output only."""
     floor_generation: _builtins.int
     """floor_generation is the oldest state that may still be read; what is older is NOT_FOUND, reason GENERATION_GONE. Output only."""
+    cache_results: _builtins.bool
+    """cache_results says whether replies of searches are cached; absent means the server's default."""
+    etag: _builtins.str
+    """etag changes with every change of the settings that UpdateCollection can change. Output only, except in UpdateCollection."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """create_time is when it was made. Output only."""
@@ -85,16 +92,22 @@ class Collection(_message.Message):
         generation: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         floor_generation: _builtins.int = ...,
+        cache_results: _builtins.bool | None = ...,
+        etag: _builtins.str = ...,
         generators: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "floor_generation", b"floor_generation", "generation", b"generation", "generators", b"generators", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "etag", b"etag", "floor_generation", b"floor_generation", "generation", b"generation", "generators", b"generators", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cache_results: _TypeAlias = _typing.Literal["cache_results"]  # noqa: Y015
+    _WhichOneofArgType__cache_results: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results"]  # noqa: Y015
     _WhichOneofReturnType__chunk_overlap: _TypeAlias = _typing.Literal["chunk_overlap"]  # noqa: Y015
     _WhichOneofArgType__chunk_overlap: _TypeAlias = _typing.Literal["_chunk_overlap", b"_chunk_overlap"]  # noqa: Y015
     _WhichOneofReturnType__rerank: _TypeAlias = _typing.Literal["rerank"]  # noqa: Y015
     _WhichOneofArgType__rerank: _TypeAlias = _typing.Literal["_rerank", b"_rerank"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cache_results) -> _WhichOneofReturnType__cache_results | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__chunk_overlap) -> _WhichOneofReturnType__chunk_overlap | None: ...
     @_typing.overload
@@ -151,6 +164,36 @@ class GetCollectionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetCollectionRequest: _TypeAlias = GetCollectionRequest  # noqa: Y015
+
+@_typing.final
+class UpdateCollectionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collection(self) -> Global___Collection:
+        """collection holds its name, the new settings and, where only that state may be changed, its etag; an empty etag changes any."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """update_mask names the settings to change: "rerank", "cache_results". One that is absent in collection goes back to the server's
+        default. Required; another path is INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        collection: Global___Collection | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateCollectionRequest: _TypeAlias = UpdateCollectionRequest  # noqa: Y015
 
 @_typing.final
 class ListCollectionsRequest(_message.Message):

@@ -51,6 +51,11 @@ class CollectionServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsResponse.FromString,
                 _registered_method=True)
+        self.UpdateCollection = channel.unary_unary(
+                '/gannet.gateway.v1.CollectionService/UpdateCollection',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.UpdateCollectionRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.Collection.FromString,
+                _registered_method=True)
         self.DeleteCollection = channel.unary_unary(
                 '/gannet.gateway.v1.CollectionService/DeleteCollection',
                 request_serializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.DeleteCollectionRequest.SerializeToString,
@@ -83,6 +88,14 @@ class CollectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateCollection(self, request, context):
+        """UpdateCollection changes settings. ABORTED, reason ETAG_MISMATCH, if the collection has another etag than the one given; NOT_FOUND if
+        there is none. Searches that begin later follow the new settings.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteCollection(self, request, context):
         """DeleteCollection removes a collection with all its documents. NOT_FOUND if there is none.
         """
@@ -107,6 +120,11 @@ def add_CollectionServiceServicer_to_server(servicer, server):
                     servicer.ListCollections,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'UpdateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateCollection,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.UpdateCollectionRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_collections__pb2.Collection.SerializeToString,
             ),
             'DeleteCollection': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteCollection,
@@ -196,6 +214,33 @@ class CollectionService:
             '/gannet.gateway.v1.CollectionService/ListCollections',
             gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_collections__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.CollectionService/UpdateCollection',
+            gannet_dot_gateway_dot_v1_dot_collections__pb2.UpdateCollectionRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_collections__pb2.Collection.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,10 @@ class CollectionServiceStub:
     """GetCollection returns one collection. NOT_FOUND if there is none."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_collections_pb2.ListCollectionsRequest, _collections_pb2.ListCollectionsResponse]
     """ListCollections returns the tenant's collections in the order of their ids."""
+    UpdateCollection: _aio.UnaryUnaryMultiCallable[_collections_pb2.UpdateCollectionRequest, _collections_pb2.Collection]
+    """UpdateCollection changes settings. ABORTED, reason ETAG_MISMATCH, if the collection has another etag than the one given; NOT_FOUND if
+    there is none. Searches that begin later follow the new settings.
+    """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_collections_pb2.DeleteCollectionRequest, _empty_pb2.Empty]
     """DeleteCollection removes a collection with all its documents. NOT_FOUND if there is none."""
 
@@ -52,6 +56,16 @@ class CollectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_collections_pb2.ListCollectionsRequest, _abc.Awaitable[_collections_pb2.ListCollectionsResponse]],
     ) -> _abc.Awaitable[_collections_pb2.ListCollectionsResponse]:
         """ListCollections returns the tenant's collections in the order of their ids."""
+
+    @_abc_1.abstractmethod
+    def UpdateCollection(
+        self,
+        request: _collections_pb2.UpdateCollectionRequest,
+        context: _aio.ServicerContext[_collections_pb2.UpdateCollectionRequest, _abc.Awaitable[_collections_pb2.Collection]],
+    ) -> _abc.Awaitable[_collections_pb2.Collection]:
+        """UpdateCollection changes settings. ABORTED, reason ETAG_MISMATCH, if the collection has another etag than the one given; NOT_FOUND if
+        there is none. Searches that begin later follow the new settings.
+        """
 
     @_abc_1.abstractmethod
     def DeleteCollection(
