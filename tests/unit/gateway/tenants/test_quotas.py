@@ -87,10 +87,10 @@ def shared_tier(server: RedisServer) -> SharedTier:
     return SharedTier(client, timeout_s=5, ttl_s=60, breaker=Breaker(failures_max=1, open_s=60))
 
 
-async def test_buckets_in_redis_are_one_for_all_gateways(redis: RedisServer, local: LocalBuckets):
+async def test_buckets_in_redis_are_one_for_all_gateways(redis: RedisServer):
     """The same arithmetic as here, by one script."""
     tiers = [shared_tier(redis) for _ in range(2)]
-    first, second = (SharedBuckets(tier.evaluate, local) for tier in tiers)
+    first, second = (SharedBuckets(tier.evaluate, LocalBuckets()) for tier in tiers)
     rate = Rate(per_s=0.01, capacity=3.0)
     taken = await asyncio.gather(*(buckets.take("b", 1, rate) for buckets in (first, second) * 5))
     assert sorted(wait_s > 0 for wait_s in taken) == [False] * 3 + [True] * 7
