@@ -1,19 +1,28 @@
 """The next token of each row of logits: penalties, temperature, top-k, top-p, min-p, a draw that its seed and position repeat.
 
-The order is that of common samplers: penalties, temperature, top-k, top-p over what top-k left, min-p. Nothing is sorted
-but the few tokens around a limit: weights are first counted into narrow ranges of logits.
+The order is that of common samplers: penalties, temperature, top-k, top-p over what top-k left, min-p. The vocabulary is never
+sorted: top-k is a heap, top-p sorts the few tokens around its limit.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gannet_kernels._jit import EXACT, FAST_SUMS, kernel
+from gannet_kernels.similarity import top_k as first_k
 
-# A token so many nats below the best has no chance: exp(-80) is 2e-35.
-SPAN = 80.0
+# A token 2^-115 times as likely as the best, 80 nats below it, has no chance.
+_LEAST_POWER = -115.0
+_LIGHTEST = np.float32(2.0**_LEAST_POWER)
+_LOG2_E = 1.4426950408889634
+# 2^f on [0, 1] to 3e-9, fitted so that 0 gives 1 and 1 gives 2.
+_C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
+    np.float32(coefficient)
+    for coefficient in (1.0, 0.693147007, 0.240229742, 0.0554835219, 0.00967868463, 0.00124399512, 0.000217049867)
+)
 # Ranges of 0.02 nats: of 49,152 normally distributed logits the fullest holds about 400.
 _RANGES = 4096
 _BLOCK = 256
+_KEPT = -1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -60,16 +69,18 @@ def sample(
             tokens[row] = -1
             continue
         scale = 1.0 / temperature[row] if temperature[row] > 0.0 else np.inf
-        if not np.isfinite(scale * SPAN):
+        if not np.isfinite(scale * -_LEAST_POWER):
             continue
         total = _weigh(logits[row], top, scale, weights)
+        share = uniform(seeds[row], positions[row])
         if 0 < top_k[row] < logits.shape[1]:
-            total = _cut(logits[row], weights, top, scale, top_k[row], np.inf)
-        if top_p[row] < 1.0:
-            total = _cut(logits[row], weights, top, scale, logits.shape[1], top_p[row] * total)
-        if min_p[row] > 0.0:
-            total = _drop_light(weights, min_p[row])
-        tokens[row] = _draw(weights, uniform(seeds[row], positions[row]) * total, best[row])
+            kept = _first(logits[row], weights, top_k[row], top_p[row], min_p[row])
+        elif top_p[row] < 1.0 or min_p[row] > 0.0:
+            kept = _nucleus(logits[row], weights, total, top_p[row], min_p[row])
+        else:
+            tokens[row] = _draw(weights, share * total, best[row])
+            continue
+        tokens[row] = kept[_draw(weights[kept], share * weights[kept].sum(), 0)]
     return tokens
 
 
@@ -136,102 +147,91 @@ def log_sum_exp(logits: NDArray[np.float32], best: float) -> float:
 def _weigh(logits: NDArray[np.float32], best: float, scale: float, weights: NDArray[np.float32]) -> float:
     """Writes exp((logit - best)·scale) for every logit and returns their sum.
 
-    (1 + x/1024 + ...)^1024 by a polynomial and ten squarings: the machine's exp is a call per element, this is arithmetic on
-    SIMD registers, exact to 1e-10 and six times as fast.
+    exp(x) = 2^n · 2^f with n whole and f in [0, 1): 2^f by a polynomial of degree 6 (to 2e-7), 2^n by adding n to the exponent's bits. The
+    machine's exp is a call per element; this is arithmetic on SIMD registers.
     """
+    bits = weights.view(np.int32)
+    to_powers_of_two = scale * _LOG2_E
+    for token in range(logits.shape[0]):
+        power = np.float32(max((np.float64(logits[token]) - best) * to_powers_of_two, _LEAST_POWER))
+        whole = np.floor(power)
+        f = power - whole
+        weights[token] = _C0 + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+        bits[token] += np.int32(whole) << np.int32(23)
     total = 0.0
     for token in range(logits.shape[0]):
-        x = (np.float64(logits[token]) - best) * scale
-        y = max(x, -SPAN) * (1.0 / 1024.0)
-        power = 1.0 + y * (1.0 + y * (1 / 2 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120 + y * (1 / 720 + y / 5040))))))
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        power *= power
-        weight = power if x > -SPAN else 0.0
-        weights[token] = np.float32(weight)
-        total += weight
+        weight = weights[token]
+        weight = weight if weight > _LIGHTEST else np.float32(0.0)
+        weights[token] = weight
+        total += np.float64(weight)
     return total
 
 
 @kernel(fastmath=EXACT)
-def _cut(
-    logits: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    best: float,
-    scale: float,
-    count_max: int,
-    mass_max: float,
-) -> float:
-    """Keeps, of the tokens that still weigh something, the first `count_max`, or fewer where these weigh `mass_max`.
+def _first(
+    logits: NDArray[np.float32], weights: NDArray[np.float32], count_max: int, top_p: float, min_p: float
+) -> NDArray[np.int64]:
+    """The tokens that the three limits keep where top-k is one of them, in the order of ids."""
+    order = first_k(logits, count_max)
+    total = 0.0
+    for token in order:
+        total += weights[token]
+    count, mass = 0, 0.0
+    while count < order.shape[0]:
+        weight = np.float64(weights[order[count]])
+        if count > 0 and ((top_p < 1.0 and mass >= top_p * total) or weight < min_p or weight == 0.0):
+            break
+        mass += weight
+        count += 1
+    return np.sort(order[:count])
 
-    The weights of all others become 0. Returns the sum of what is kept; the best token is always kept.
+
+@kernel(fastmath=EXACT)
+def _nucleus(
+    logits: NDArray[np.float32], weights: NDArray[np.float32], total: float, top_p: float, min_p: float
+) -> NDArray[np.int64]:
+    """The tokens that top-p and min-p keep, in the order of ids.
+
+    Tokens lighter than the mean of what top-p leaves out can only be among what it leaves out: most are dropped by that alone.
     """
-    counts = np.zeros(_RANGES + 1, dtype=np.int64)
-    masses = np.zeros(_RANGES + 1, dtype=np.float64)
-    ranges_per_nat = scale * (_RANGES / SPAN)
-    for token in range(weights.shape[0]):
-        if weights[token] > 0.0:
-            place = int((best - logits[token]) * ranges_per_nat)
-            counts[place] += 1
-            masses[place] += weights[token]
-    edge, count, mass = 0, 0, 0.0
-    while edge < _RANGES and count + counts[edge] < count_max and mass + masses[edge] < mass_max:
-        count += counts[edge]
-        mass += masses[edge]
-        edge += 1
-    inside = np.empty(counts[edge], dtype=np.int64)
+    least = max(min_p, (1.0 - top_p) * total / weights.shape[0])
+    candidates = np.empty(weights.shape[0], dtype=np.int64)
     found = 0
     for token in range(weights.shape[0]):
-        if weights[token] > 0.0:
-            place = int((best - logits[token]) * ranges_per_nat)
-            if place == edge:
-                inside[found] = token
-                found += 1
-            elif place > edge:
-                weights[token] = 0.0
-    return _keep_first(logits, weights, inside, count, mass, count_max, mass_max)
+        candidates[found] = token
+        # No branch: which tokens are heavy cannot be foretold.
+        found += 1 if weights[token] >= least and weights[token] > 0.0 else 0
+    candidates = candidates[:found]
+    return candidates if top_p >= 1.0 else _heaviest(logits, weights, candidates, top_p * total)
 
 
 @kernel(fastmath=EXACT)
-def _keep_first(
-    logits: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    tokens: NDArray[np.int64],
-    count: int,
-    mass: float,
-    count_max: int,
-    mass_max: float,
-) -> float:
-    """`_cut` among the tokens of one range, when `count` tokens that weigh `mass` are kept before them."""
-    values = np.empty(tokens.shape[0], dtype=np.float32)
-    for number in range(tokens.shape[0]):
-        values[number] = -logits[tokens[number]]
+def _heaviest(
+    logits: NDArray[np.float32], weights: NDArray[np.float32], candidates: NDArray[np.int64], mass_max: float
+) -> NDArray[np.int64]:
+    """The fewest candidates that weigh `mass_max`, in the order of ids.
+
+    Weights are counted by narrow ranges of logits; only the range in which the limit falls is sorted.
+    """
+    best = logits[candidates].max()
+    ranges_per_logit = _RANGES / max(best - logits[candidates].min(), np.float32(1e-6))
+    places = np.empty(candidates.shape[0], dtype=np.int64)
+    masses = np.zeros(_RANGES + 1, dtype=np.float64)
+    for number in range(candidates.shape[0]):
+        places[number] = int((best - logits[candidates[number]]) * ranges_per_logit)
+        masses[places[number]] += weights[candidates[number]]
+    edge, mass = 0, 0.0
+    while edge < _RANGES and mass + masses[edge] < mass_max:
+        mass += masses[edge]
+        edge += 1
+    inside = np.flatnonzero(places == edge)
+    values = -logits[candidates[inside]]
     # Mergesort is the stable sort: equals keep the order of their ids.
-    for number in np.argsort(values, kind="mergesort"):
-        token = tokens[number]
-        if count > 0 and (count >= count_max or mass >= mass_max):
-            weights[token] = 0.0
-        else:
-            count += 1
-            mass += np.float64(weights[token])
-    return mass
-
-
-@kernel(fastmath=EXACT)
-def _drop_light(weights: NDArray[np.float32], least: float) -> float:
-    total = 0.0
-    for token in range(weights.shape[0]):
-        if weights[token] < least:
-            weights[token] = 0.0
-        total += weights[token]
-    return total
+    for number in inside[np.argsort(values, kind="mergesort")]:
+        if mass == 0.0 or mass < mass_max:
+            mass += weights[candidates[number]]
+            places[number] = _KEPT
+    return candidates[places < edge]
 
 
 @kernel(fastmath=FAST_SUMS)
