@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
 from reference import decoder as reference
@@ -100,7 +102,7 @@ def test_load_graph_finds_its_layout(tmp_path):
     graph = load(tmp_path, build(SHAPE, reference.random_weights(SHAPE), layout="positions"))
 
     layout = graph.layout
-    assert (layout.shared, layout.heads, layout.head, layout.vocabulary, layout.last_only) == (True, 2, 16, 300, False)
+    assert (layout.shared, layout.heads, layout.head, layout.vocabulary, layout.last_only) == (True, 2, 16, 300, True)
     assert layout.past == ("past_key_values.0.key", "past_key_values.0.value")
     assert set(layout.small) == {"input_ids", "attention_mask", "position_ids"}
     assert layout.cache_bytes(64) == ROW_BYTES
@@ -153,5 +155,42 @@ def test_load_graph_that_is_none_is_refused(tmp_path):
     file = tmp_path / "model.onnx"
     file.write_bytes(b"nothing")
 
-    with pytest.raises(UnsupportedModel, match="refuses"):
+    with pytest.raises(UnsupportedModel, match="no ONNX model"):
         load_graph(file, LIMITS, model="tiny", threads=1, gpu_index=None)
+
+
+def test_load_graph_computes_the_logits_of_the_last_position_alone(tmp_path):
+    """They are those that the whole graph gives for it."""
+    model = build(SHAPE, reference.random_weights(SHAPE), bits=4)
+    file = tmp_path / "whole.onnx"
+    onnx.save(model, file)
+    ids = np.arange(5)[None, :]
+    empty = {f"past_key_values.0.{part}": np.zeros((1, 2, 0, 16), dtype=np.float32) for part in ("key", "value")}
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | empty
+    (whole,) = onnxruntime.InferenceSession(str(file)).run(["logits"], feeds)
+
+    (last,) = load(tmp_path, model).runner.run(0, ids, np.zeros(1, dtype=np.int64))
+
+    assert whole.shape == (1, 5, 300)
+    np.testing.assert_allclose(last, whole[0, -1], atol=1e-5)
+
+
+def test_load_graph_that_ends_in_something_else_is_left_as_it_is(tmp_path):
+    """A head that is no product keeps all positions, and the last one is read."""
+    model = build(SHAPE, reference.random_weights(SHAPE))
+    model.graph.node[-1].op_type = "Tanh"
+    graph = load(tmp_path, model)
+
+    assert not graph.layout.last_only
+    assert graph.runner.run(0, np.arange(5)[None, :], np.zeros(1, dtype=np.int64)).shape == (1, 300)
+
+
+def test_load_graph_finds_weights_in_a_second_file(tmp_path):
+    """As exports of more than 2 GiB have them."""
+    model = build(SHAPE, reference.random_weights(SHAPE))
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file, save_as_external_data=True, location="model.onnx.data")
+
+    graph = load_graph(file, LIMITS, model="tiny", threads=1, gpu_index=None)
+
+    assert np.isfinite(graph.runner.run(0, np.arange(5)[None, :], np.zeros(1, dtype=np.int64))).all()

@@ -59,8 +59,8 @@ class GraphLayout:
         return len(self.past) * self.heads * positions * self.head * np.dtype(self.cache_type).itemsize
 
 
-def read_layout(session: Any, model_file: Path, *, model: str) -> GraphLayout:
-    """Finds the layout of a loaded graph.
+def read_layout(session: Any, proto: onnx.ModelProto, model_file: Path, *, model: str) -> GraphLayout:
+    """Finds the layout of a graph, from its session and from the file it was read from.
 
     Raises:
         UnsupportedModel: it is no decoder of either layout; the message names the input or output at fault.
@@ -88,7 +88,7 @@ def read_layout(session: Any, model_file: Path, *, model: str) -> GraphLayout:
             model, past[0], f"needs fixed heads, head size and vocabulary, has {heads}, {head}, {vocabulary}"
         )
     return GraphLayout(
-        shared=_holds_grouped_attention(model_file, model),
+        shared=_holds_grouped_attention(proto),
         heads=heads,
         head=head,
         past=past,
@@ -112,11 +112,18 @@ def _type(entry: Any, model: str) -> DTypeLike:
     return _TYPES[entry.type]
 
 
-def _holds_grouped_attention(model_file: Path, model: str) -> bool:
+def read_proto(model_file: Path, *, model: str) -> onnx.ModelProto:
+    """The graph without what it keeps in a second file, which may be gigabytes of weights.
+
+    Raises:
+        UnsupportedModel: it is none.
+    """
     try:
-        # Without the weights: they may be gigabytes in a second file.
-        proto = onnx.load(model_file, load_external_data=False)
+        return onnx.load(model_file, load_external_data=False)
     except Exception as error:  # protobuf's decoding errors have no public base class
         raise UnsupportedModel(model, model_file.name, f"is no ONNX model: {error}") from error
+
+
+def _holds_grouped_attention(proto: onnx.ModelProto) -> bool:
     nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
     return any(node.op_type == "GroupQueryAttention" for node in nodes)

@@ -7,12 +7,14 @@ from typing import Any
 import onnxruntime
 
 from gannet_inference.decoder.cache import DeviceCache, HostCache, KvCache
-from gannet_inference.decoder.layout import GraphLayout, read_layout
+from gannet_inference.decoder.head import keep_last_position
+from gannet_inference.decoder.layout import GraphLayout, read_layout, read_proto
 from gannet_inference.decoder.runner import GrownRunner, Runner, SharedRunner
 from gannet_inference.errors import DeviceUnavailable, UnsupportedModel
 from gannet_inference.session import CPU_PROVIDER, CUDA_PROVIDER
 
 _LOG_ERRORS_ONLY = 3
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,14 @@ def load_graph(
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = _LOG_ERRORS_ONLY
+    proto = read_proto(model_file, model=model)
+    keep_last_position(proto)
+    # The changed graph goes in from memory, so ONNX Runtime has to be told where the weights beside it are.
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(model_file.parent))
     provider_options = {} if on_cpu else {"device_id": str(gpu_index), "arena_extend_strategy": "kSameAsRequested"}
     try:
         session: Any = onnxruntime.InferenceSession(
-            str(model_file), sess_options=options, providers=[(provider, provider_options)]
+            proto.SerializeToString(), sess_options=options, providers=[(provider, provider_options)]
         )
     except Exception as error:  # ONNX Runtime has no public base class for its errors
         raise UnsupportedModel(model, model_file.name, f"ONNX Runtime refuses it: {error}") from error
@@ -83,7 +89,7 @@ def load_graph(
         raise DeviceUnavailable(
             f"{provider} was asked for, ONNX Runtime fell back to {in_use}: look for its error above"
         )
-    layout = read_layout(session, model_file, model=model)
+    layout = read_layout(session, proto, model_file, model=model)
     slots = min(limits.slots_max, limits.cache_bytes_max // layout.cache_bytes(limits.positions))
     if slots < 1:
         raise UnsupportedModel(
