@@ -114,6 +114,10 @@ bench-embed: setup models ## embedding throughput beside other systems; installs
 bench-rerank: setup models ## reranking throughput beside other systems; installs them for itself (4 minutes)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_rerank.py
 
+.PHONY: bench-generate
+bench-generate: setup ## our decoder beside onnxruntime-genai on the same graphs; installs it for itself (10 minutes)
+	@PYTHONPATH=tests/bench:tests $(BIN)/python tests/bench/bench_generate.py
+
 bench-embed-latency: setup models ## one query through the embedder beside a bare session.run, and with the bulk lane full
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_embed_latency.py
 

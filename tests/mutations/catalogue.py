@@ -9,6 +9,7 @@ from reading import PARSING
 from searching import REMEMBERED
 from serving import CHUNKING, REFUSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
+from writing import DECODING
 
 ANSWER = f"{GATEWAY}/answers/answer.py"
 TRANSCRIPT = f"{GATEWAY}/answers/transcript.py"
@@ -300,6 +301,7 @@ KERNELS = (
 
 MUTATIONS = (
     *REFUSING, *CHUNKING,
+    *DECODING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
     *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED,
 )  # fmt: skip

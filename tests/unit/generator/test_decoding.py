@@ -104,9 +104,11 @@ async def test_generate_closed_early_frees_its_slot(open_generator):
     generator = open_generator(tokens_max=100)
     answer = generator.generate(Request(messages=HELLO, tokens_min=100))
     await anext(answer)
+    (stream,) = generator._decoder._mailboxes
 
     await answer.aclose()
 
+    assert stream.is_cancelled
     await until(lambda: generator._decoder.in_work == 0)
     assert generator._decoder._mailboxes == {}
 

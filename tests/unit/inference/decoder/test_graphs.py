@@ -195,13 +195,13 @@ def test_engine_text_alone_has_the_log_probabilities_it_has_beside_others(load, 
 
 
 def test_engine_log_probabilities_are_the_models_own(load):
-    """Before temperature and penalties, and of the token that was chosen, not of the best."""
+    """Before temperature and penalties, here ones that make tokens come again, and of the token that was chosen, not of the best."""
     graph, weights = load(LLAMA, "genai", 32)
     engine, reader = drive(graph)
     prompt = prompts(1)[0]
-    sampling = Sampling(temperature=2.0, repetition_penalty=1.5, presence_penalty=1.0, seed=3)
+    sampling = Sampling(temperature=2.0, repetition_penalty=0.5, presence_penalty=-9.0, seed=3)
 
-    stream = engine.submit(ask(prompt, 3, tokens_min=0, sampling=sampling, logprobs=0))
+    stream = engine.submit(ask(prompt, 8, tokens_min=0, sampling=sampling, logprobs=0))
     finish(engine)
 
     text = list(prompt)
