@@ -11,6 +11,7 @@ from gannet_gateway.auth import Tenants
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents import access
+from gannet_gateway.documents.build import build
 from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger.accounts import Accounts
 from gannet_gateway.ledger.engine import Database
@@ -53,7 +54,7 @@ def retriever() -> Retriever:
 
 @pytest.fixture
 async def servicer(
-    ingestion: Ingestion, ledger: Ledger, blobs: Blobs, retriever: Any, database: Database
+    ingestion: Ingestion, ledger: Ledger, *, blobs: Blobs, retriever: Any, embedder: Any, database: Database
 ) -> DocumentServicer:
     """Over a collection with a.md for Ann and engineers, and open.md for everyone."""
     accounts = Accounts(database)
@@ -62,7 +63,10 @@ async def servicer(
     await ingestion.ingester.index(RECORD, upload("# A\n\nFirst.", readers=readers))
     await ingestion.ingester.index(RECORD, upload("# A\n\nSecond.", readers=readers))
     await ingestion.ingester.index(RECORD, upload("# Open", name=COLLECTION.document("open.md")))
-    return DocumentServicer(ledger, blobs, ingestion.ingester, GatewayConfig(), retriever=retriever, quotas=unlimited)
+    config, index = GatewayConfig(), ingestion.stores.index
+    built = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
+    built = built._replace(ingester=ingestion.ingester)
+    return DocumentServicer(ledger, blobs, built, config, retriever=retriever, quotas=unlimited)
 
 
 async def listed(servicer: DocumentServicer) -> list[str]:
