@@ -188,7 +188,7 @@ class GeneratorConfig(ServiceConfig):
         le=1 << 20,
         description="Memory of the keys and values of earlier prompts, whose common beginnings are not read again, MiB; 0 keeps none.",
     )
-    # A run of 128 tokens is about as fast a token as one of 512, and others wait a quarter as long for it.
+    # Not measured against other sizes: small enough that a prompt of 512 tokens holds the others up four times a little.
     decoder_prefill_tokens: int = Field(
         128,
         ge=1,
@@ -196,7 +196,7 @@ class GeneratorConfig(ServiceConfig):
         description="Tokens of a prompt that are read between two tokens of other answers.",
     )
     decoder_queue_max: int = Field(
-        64, ge=0, le=65_536, description="Requests that may wait for the decoder; more get RESOURCE_EXHAUSTED."
+        64, ge=1, le=65_536, description="Requests that may wait for the decoder; more get RESOURCE_EXHAUSTED."
     )
     decoder_threads: int = Field(
         0, ge=0, le=256, description="Cores that the decoder uses; 0 means all that are available."
