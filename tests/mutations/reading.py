@@ -1,4 +1,4 @@
-"""Breaks of how uploads are read: the worker processes and their limits."""
+"""Breaks of how documents come in: worker processes and their limits, sources, blobs."""
 
 from mutation import GATEWAY, one
 
@@ -7,7 +7,7 @@ WORKER = f"{GATEWAY}/parsing/worker.py"
 PARSERS = "tests/unit/gateway/parsing/test_parser.py"
 BINARY = "tests/unit/gateway/parsing/test_binary.py"
 
-PARSING = (
+_PARSING = (
     one(
         "a file that hangs its parser is given up",
         PARSERS,
@@ -57,3 +57,87 @@ PARSING = (
     ),
     one("an encrypted file says so", BINARY, f"{GATEWAY}/parsing/pdf.py", "if reader.is_encrypted and", "if False and"),
 )
+
+SOURCE_TESTS = "tests/unit/gateway/sources/test_runner.py"
+PLACES_TESTS = "tests/unit/gateway/sources/test_places.py"
+STORES_TESTS = "tests/unit/gateway/blobs/test_stores.py"
+RUNNER = f"{GATEWAY}/sources/runner.py"
+FILES = f"{GATEWAY}/sources/files.py"
+PLACES = f"{GATEWAY}/sources/places.py"
+SOURCES = f"{GATEWAY}/ledger/sources.py"
+DIRECTORY = f"{GATEWAY}/blobs/directory.py"
+
+_SOURCING = (
+    one(
+        "a mirror leaves what was uploaded by hand",
+        SOURCE_TESTS,
+        RUNNER,
+        "if document.metadata.get(SOURCE_KEY) == source.name.source:",
+        "if True:",
+    ),
+    one(
+        "a mirror without files deletes nothing", SOURCE_TESTS, FILES, "        if not files:\n", "        if False:\n"
+    ),
+    one("a source's links are not followed", SOURCE_TESTS, FILES, " and not file.is_symlink()", ""),
+    one(
+        "a source runs at one gateway",
+        SOURCE_TESTS,
+        SOURCES,
+        'or_(sources.c.holder == "", sources.c.lease_until_s < now)',
+        "True",
+    ),
+    one(
+        "a lost source run is not recorded",
+        SOURCE_TESTS,
+        SOURCES,
+        "sources.c.holder == holder).values(values)",
+        "True).values(values)",
+    ),
+    one(
+        "a directory is compared after its links",
+        PLACES_TESTS,
+        PLACES,
+        "real = Path(directory).resolve()",
+        "real = Path(directory)",
+    ),
+    one(
+        "an address is compared in whole parts",
+        PLACES_TESTS,
+        PLACES,
+        "parts[3][: len(opened[3])] == opened[3]",
+        "url.startswith(prefix)",
+    ),
+    one(
+        "an address is opened again at every run",
+        SOURCE_TESTS,
+        FILES,
+        "self._places.check_url(source.url, source.name.tenant)",
+        "source.url",
+    ),
+)
+
+_BLOBS = (
+    one(
+        "a blob's bytes are on disk before its name",
+        STORES_TESTS,
+        DIRECTORY,
+        "            os.fsync(file.fileno())\n",
+        "",
+    ),
+    one(
+        "a blob's new folders are on disk",
+        STORES_TESTS,
+        DIRECTORY,
+        "    for folder in {new.parent for new in missing}:\n",
+        "    for folder in ():\n",
+    ),
+    one(
+        "a missing bucket is no missing blob",
+        STORES_TESTS,
+        f"{GATEWAY}/blobs/s3.py",
+        ' and "NoSuchBucket" not in str(error)',
+        "",
+    ),
+)
+
+PARSING = (*_PARSING, *_SOURCING, *_BLOBS)

@@ -19,6 +19,7 @@ from gannet_client.conversations import Conversations
 from gannet_client.errors import Conflict
 from gannet_client.health import health
 from gannet_client.jobs import Jobs
+from gannet_client.sources import Sources
 from gannet_client.tenants import Tenants
 from gannet_client.transport import RetryPolicy, Transport
 from gannet_client.upload import upload
@@ -76,6 +77,7 @@ class GannetClient:
         self.jobs = Jobs(self._transport, timeout_s)
         self._feedback = FeedbackServiceStub(channel)
         self.conversations = Conversations(self._transport, self._limit)
+        self.sources = Sources(self._transport, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self

@@ -19,6 +19,7 @@ from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.operations.servicer import OperationServicer
 from gannet_gateway.search.search import Searcher
 from gannet_gateway.search.servicer import SearchServicer
+from gannet_gateway.sources.build import sourcing
 from gannet_gateway.tenants.build import access
 from gannet_gateway.vectors.index import Index, connect
 from gannet_gateway.vectors.retriever import Retriever
@@ -28,7 +29,7 @@ from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health, grpc_probe
 from gannet_service.serve import run, serve
 
-NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant", "Job")
+NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant", "Job", "Source")
 SERVICES = (*(f"gannet.gateway.v1.{name}Service" for name in NAMES), "google.longrunning.Operations")
 
 
@@ -50,6 +51,7 @@ async def main() -> None:
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)
     operations = OperationServicer(ingestion)
+    sources = sourcing(config, database, ledger=ledger, ingester=ingestion.ingester)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
     reader = CollectionReader(ledger.collection_settings, database.version)
@@ -73,7 +75,7 @@ async def main() -> None:
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
             partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
-            *(servicer.add_to for servicer in (operations, *answers.servicers)),
+            *(servicer.add_to for servicer in (operations, sources.servicer, *answers.servicers)),
         ],
         health=Health(
             SERVICES,
@@ -90,11 +92,12 @@ async def main() -> None:
         authenticate=callers.authenticate,
         admit=callers.admission.admit,
         warm=ingestion.upkeep.start,
-        background=[*ingestion.background, *callers.background],
+        background=[*ingestion.background, sources.runner.run, *callers.background],
         drain=[documents.drain],
         close=[
             *callers.close,
             answers.close,
+            sources.close,
             ingestion.close,
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
             caches.close,

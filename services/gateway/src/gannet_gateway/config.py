@@ -197,6 +197,22 @@ class GatewayConfig(ServiceConfig):
     request_id_retention_s: float = Field(
         86_400.0, ge=60, le=2_592_000, description="Time for which a request id is remembered, seconds."
     )
+    source_roots: list[str] = Field(
+        [],
+        max_length=100,
+        description='Directories that sources may read, a JSON list; "{tenant}" in one stands for the tenant\'s id. None means that no '
+        "source may name a directory.",
+    )
+    source_urls: list[str] = Field(
+        [], max_length=100, description="Addresses that sources may fetch, and all below them, likewise."
+    )
+    source_poll_s: float = Field(
+        10.0, gt=0, le=3600, description="How often this gateway looks for a source that is due, seconds."
+    )
+    source_timeout_s: float = Field(60.0, gt=0, le=3600, description="Most time for fetching an address, seconds.")
+    source_documents_in_work_max: int = Field(
+        4, ge=1, le=64, description="Documents of a source that are processed at once."
+    )
     publish_interval_ms: float = Field(
         10.0,
         ge=0,

@@ -91,6 +91,23 @@ class OperationName:
         return f"tenants/{self.tenant}/operations/{self.operation}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class SourceName:
+    """A source of a collection's documents."""
+
+    tenant: str
+    collection: str
+    source: str
+
+    @property
+    def parent(self) -> CollectionName:
+        """The collection that it fills."""
+        return CollectionName(self.tenant, self.collection)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/sources/{self.source}"
+
+
 def parse_tenant(name: str, field: str) -> str:
     """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
     return _own_tenant(parse_any_tenant(name, field), field)
@@ -139,6 +156,16 @@ def parse_operation(name: str, field: str) -> OperationName:
         expected = '"tenants/{tenant}/operations/{operation}"'
         raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
     return OperationName(parse_tenant(head, field), operation)
+
+
+def parse_source(name: str, field: str) -> SourceName:
+    """The parts of a source's name, its tenant checked against the caller's."""
+    head, separator, source = name.partition("/sources/")
+    if not separator:
+        expected = '"tenants/{tenant}/collections/{collection}/sources/{source}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    parent = parse_collection(head, field)
+    return SourceName(parent.tenant, parent.collection, check_collection_id(source, field))
 
 
 def parse_prompt(name: str, field: str) -> tuple[PromptName, int | None]:

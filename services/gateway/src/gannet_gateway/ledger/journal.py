@@ -29,6 +29,7 @@ from gannet_gateway.ledger.schema import (
     prompts,
     publishes,
     revisions,
+    sources,
     turns,
 )
 from gannet_gateway.names import CollectionName, DocumentName
@@ -281,7 +282,7 @@ class Journal:
     async def finish_delete_collection(self, name: CollectionName) -> None:
         """Forget a hidden collection and all that the ledger knows of it."""
         async with self._database.writing() as connection:
-            for table in (publishes, claims, revisions, turns, conversations, feedback, prompts):
+            for table in (publishes, claims, revisions, turns, conversations, feedback, prompts, sources):
                 await connection.execute(delete(table).where(*in_collection(table, name)))
             await connection.execute(
                 delete(collections).where(

@@ -278,3 +278,25 @@ idempotency = Table(
     ForeignKeyConstraint(["tenant"], ["tenants.id"]),
     Index("ix_idempotency_expires_at_s", "expires_at_s"),
 )
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(63), nullable=False),
+    Column("directory", String(4096), nullable=False),
+    Column("url", String(2048), nullable=False),
+    Column("include", JSON, nullable=False),
+    Column("mirror", Boolean, nullable=False),
+    Column("cron", String(100), nullable=False),
+    Column("interval_s", Integer, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("next_run_at_s", Float),  # null until somebody asks
+    Column("holder", String(32), nullable=False),  # the gateway that runs it, or empty
+    Column("lease_until_s", Float),
+    Column("last_run", JSON),
+    PrimaryKeyConstraint("tenant", "collection", "id"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+    Index("ix_sources_next_run_at_s", "next_run_at_s"),
+)

@@ -14,6 +14,17 @@ CSV = "text/csv"
 # The text of these is the upload itself.
 VERBATIM = frozenset({PLAIN, "text/markdown", "text/x-rst"})
 MIME_TYPES = (PLAIN, "text/markdown", "text/x-rst", HTML, PDF, DOCX, JSONL, CSV)
+SUFFIXES = {
+    ".md": "text/markdown",
+    ".rst": "text/x-rst",
+    ".txt": PLAIN,
+    ".html": HTML,
+    ".htm": HTML,
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".jsonl": JSONL,
+    ".csv": CSV,
+}
 ALIASES = {"application/x-ndjson": JSONL, "application/x-jsonlines": JSONL, "application/json-lines": JSONL}
 
 _BINARY = frozenset({PDF, DOCX})

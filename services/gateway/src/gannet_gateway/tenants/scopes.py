@@ -82,6 +82,13 @@ _SERVICES: dict[str, dict[str, Scope]] = {
         "ListPrompts": Scope.COLLECTIONS_READ,
         "DeletePrompt": Scope.COLLECTIONS_WRITE,
     },
+    "gannet.gateway.v1.SourceService": {
+        "CreateSource": Scope.DOCUMENTS_WRITE,
+        "GetSource": Scope.DOCUMENTS_READ,
+        "ListSources": Scope.DOCUMENTS_READ,
+        "DeleteSource": Scope.DOCUMENTS_WRITE,
+        "RunSource": Scope.DOCUMENTS_WRITE,
+    },
     "gannet.gateway.v1.TenantService": {
         "CreateTenant": Scope.ADMIN,
         "GetTenant": Scope.KEYS,

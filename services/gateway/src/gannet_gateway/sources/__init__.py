@@ -1,0 +1,1 @@
+"""Places that documents are ingested from again and again."""
