@@ -165,6 +165,15 @@ async def test_answer_in_a_conversation_is_not_kept():
     assert await kept._cache._key(question(conversation=name)) is None
 
 
+async def test_answer_of_a_collection_that_keeps_none_is_not_kept():
+    """The collection's owner has the last word."""
+    kept = Kept()
+    asked = with_record(cache_results=False)()
+    for _ in range(2):
+        await kept.answer(asked)
+    assert kept.behaviour.opened == 2
+
+
 async def test_answer_that_fails_or_is_left_is_not_kept():
     """Half an answer is none."""
     kept = Kept([Said(text="a"), DependencyUnavailable("gone")])

@@ -39,16 +39,15 @@ class AnswerCache:
             async for message in making:
                 recording.add(message)
                 if key is not None and recording.is_whole:
-                    await self._cache.put(
-                        key, recording.packed()
-                    )  # before the last event: who has read it may count on it
+                    # Before the last event: who has read it may count on it.
+                    await self._cache.put(key, recording.packed())
                 yield message
         finally:
             await making.aclose()
 
     async def _key(self, question: Question) -> bytes | None:
         """Everything that the answer depends on; None where it is not to be kept, or nobody can say what would make it."""
-        if question.conversation is not None:
+        if question.conversation is not None or question.collection.cache_results is False:
             return None
         try:
             known = await self._generator.generators()

@@ -65,7 +65,9 @@ class Collection(_message.Message):
     floor_generation: _builtins.int
     """floor_generation is the oldest state that may still be read; what is older is NOT_FOUND, reason GENERATION_GONE. Output only."""
     cache_results: _builtins.bool
-    """cache_results says whether replies of searches are cached; absent means the server's default."""
+    """cache_results says whether replies of searches are cached; absent means the server's default. false keeps answers out of the cache,
+    too.
+    """
     etag: _builtins.str
     """etag changes with every change of the settings that UpdateCollection can change. Output only, except in UpdateCollection."""
     @_builtins.property
