@@ -81,8 +81,8 @@ ANSWERING = (
         "an answer in a conversation is not cached",
         CACHED,
         f"{ANSWERS_DIR}/cached.py",
-        "if question.conversation is not None:",
-        "if False:",
+        "if question.conversation is not None or ",
+        "if ",
     ),
     one(
         "a degraded answer is not cached",
@@ -102,8 +102,8 @@ ANSWERING = (
         "a deleted collection takes its conversations along",
         KEPT,
         f"{GATEWAY}/ledger/journal.py",
-        "revisions, turns, conversations, feedback, prompts):",
-        "revisions, feedback, prompts):",
+        "revisions, turns, conversations, feedback, prompts, sources):",
+        "revisions, feedback, prompts, sources):",
     ),
     one(
         "templates do not loop",

@@ -223,8 +223,8 @@ TENANTS = (
         "an unknown key is refused",
         "tests/unit/gateway/test_auth.py",
         f"{GATEWAY}/auth.py",
-        "            if tenant is None:\n",
-        "            if tenant == 0:\n",
+        "            if key is None:\n",
+        "            if key == 0:\n",
     ),
 )
 
