@@ -270,7 +270,7 @@ async def test_rate_limit_says_when_to_come_back(server, make, header, retry_aft
 async def test_stall_before_the_first_token_is_a_timeout(server, make):
     """A role is no token; the stream is closed, and no second attempt takes as long again."""
     server.replies = [Reply(steps=[chunk(), Stall()])]
-    _, error = await failure(make(first_token_timeout_s=1.0))
+    _, error = await failure(make(first_token_timeout_s=1.0, next_token_timeout_s=600.0))
     assert (type(error), error.reason) == (DependencyUnavailable, "UPSTREAM_TIMEOUT")
     await server.until_left(1)
     assert len(server.asked) == 1
