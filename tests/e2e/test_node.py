@@ -15,10 +15,21 @@ NODE_BIN = Path(ROOT_DIR) / "bin"
 NPM = Path(ROOT_DIR) / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
-def test_node_client_ingests_searches_and_reads_an_answer(stack):
+def googleapis_in(folder: Path) -> Path:
+    """The googleapis that ours import, laid out as their names say; the loader has google/protobuf itself."""
+    (packages,) = {Path(path).parent for path in google.rpc.__path__}
+    (folder / "google" / "longrunning").mkdir(parents=True)
+    for name in ("api", "rpc"):
+        (folder / "google" / name).symlink_to(packages / name)
+    # The python package has it under another name, beside the one that its stubs are made from.
+    original = packages / "longrunning" / "operations_proto.proto"
+    (folder / "google" / "longrunning" / "operations.proto").symlink_to(original)
+    return folder
+
+
+def test_node_client_ingests_searches_and_reads_an_answer(stack, tmp_path):
     """@grpc/grpc-js with the proto loader can do what the README promises, and every stream invariant holds there."""
-    # Where the python package keeps google/rpc/*.proto; the loader has google/protobuf itself.
-    (googleapis,) = {str(Path(path).parents[1]) for path in google.rpc.__path__}
+    googleapis = googleapis_in(tmp_path)
     environment = {**os.environ, "PATH": f"{NODE_BIN}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run(["node", NPM, "ci", "--silent"], cwd=NODE, env=environment, check=True, timeout=TIMEOUT_S)
     client = subprocess.run(

@@ -143,7 +143,7 @@ async def test_answer_cancelled_after_its_first_event_is_logged_as_cancelled(sta
 async def test_answer_past_its_deadline_ends_in_its_status(client: Client):
     """No Completed, and not an INTERNAL."""
     stub = answer_pb2_grpc.AnswerServiceStub(client.channel)
-    request = answer_pb2.AnswerRequest(parent=COLLECTION, query=QUESTION)
+    request = answer_pb2.AnswerRequest(parent=COLLECTION, query="A question that no cache has an answer to?")
     stream = stub.StreamAnswer(request, metadata=client.metadata, timeout=0.003)
     seen: list[answer_pb2.AnswerEvent] = []
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unit.gateway.fakes import COLLECTION, candidate, collection_record
 
 from gannet.gateway.v1.search_pb2 import SearchOptions, SearchRequest
+from gannet_gateway.clients import QueryVectors
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.search import wire
 from gannet_gateway.search.feedback import TERMS_MAX, moved_dense, moved_sparse
@@ -106,9 +107,9 @@ class Store:
 class Embedder:
     """One vector for everything."""
 
-    async def query(self, _text: str, **_options: Any) -> tuple[Any, None]:
+    async def query(self, _text: str, **_options: Any) -> QueryVectors:
         """As the real one."""
-        return QUERY_VECTOR, None
+        return QueryVectors(dense=QUERY_VECTOR, sparse=None)
 
 
 async def search(store: Store, options: Options, page: Page | None = None) -> Result:

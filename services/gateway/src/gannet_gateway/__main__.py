@@ -3,6 +3,8 @@
 import sys
 from functools import partial
 
+import grpc
+
 from gannet.gateway.v1 import collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc, tenants_pb2_grpc
 from gannet_gateway import clients
 from gannet_gateway.answers.build import answering
@@ -26,7 +28,7 @@ from gannet_gateway.vectors.retriever import Retriever
 from gannet_kernels.warm import compile_all
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
-from gannet_service.health import Health, grpc_probe
+from gannet_service.health import Health, Probe, grpc_probe
 from gannet_service.serve import run, serve
 
 NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant", "Job", "Source")
@@ -82,9 +84,7 @@ async def main() -> None:
             required={"ledger": ledger.probe, "vectors": index.probe},
             # Without these, searches go on: by BM25, in the first stage's order.
             optional={
-                "embedder": grpc_probe(embedder.channel),
-                "reranker": grpc_probe(reranker.channel),
-                "generator": grpc_probe(generator.channel),
+                **_probes(embedder=embedder.channel, reranker=reranker.channel, generator=generator.channel),
                 "blobs": blobs.probe,
                 **({"cache": caches.shared.probe} if caches.shared else {}),
             },
@@ -105,6 +105,10 @@ async def main() -> None:
             ledger.close,
         ],
     )
+
+
+def _probes(**channels: grpc.aio.Channel) -> dict[str, Probe]:
+    return {name: grpc_probe(channel) for name, channel in channels.items()}
 
 
 async def _open_database(config: GatewayConfig) -> tuple[engine.Database, object]:

@@ -4,6 +4,7 @@ Kept is what is complete, went well and would come out the same again: no warnin
 model's digest and quote, or are told to take the likeliest token or which seed to use.
 """
 
+import time
 from collections.abc import AsyncGenerator
 
 from gannet_gateway.answers import wire
@@ -28,11 +29,12 @@ class AnswerCache:
 
     async def through(self, question: Question, making: AsyncGenerator[Message]) -> AsyncGenerator[Message]:
         """The events of an answer to `question`; `making` is begun only where none is kept, and always closed."""
+        started = time.perf_counter()
         try:
             key = await self._key(question)
             recorded = await self._cache.get(key) if key is not None else None
             if recorded is not None:
-                for message in wire.replayed(recorded, question.answer_id):
+                for message in wire.replayed(recorded, question.answer_id, started):
                     yield message
                 return
             recording = wire.Recording(bytes_max=ANSWER_BYTES_MAX)

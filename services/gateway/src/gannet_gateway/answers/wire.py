@@ -1,6 +1,7 @@
 """Answers between protobuf and the gateway's own types."""
 
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 
@@ -195,12 +196,17 @@ class Recording:
         return answer_pb2.RecordedAnswer(events=self._events).SerializeToString()
 
 
-def replayed(recorded: bytes, answer_id: str) -> Iterator[Message]:
-    """The events of an answer that was kept, under an id of its own; the times were another answer's."""
+def replayed(recorded: bytes, answer_id: str, started: float) -> Iterator[Message]:
+    """The events of an answer that was kept, under an id and with times of its own; `started` is a `time.perf_counter()` instant."""
+    first_delta_us = 0
     for seq, message in enumerate(answer_pb2.RecordedAnswer.FromString(recorded).events):
         message.seq, message.answer_id = seq, answer_id
-        if message.HasField("completed"):
-            message.completed.ClearField("timings")
+        passed_us = round((time.perf_counter() - started) * 1e6)
+        if message.HasField("delta"):
+            first_delta_us = first_delta_us or max(1, passed_us)
+        elif message.HasField("completed"):
+            timings = answer_pb2.AnswerTimings(first_delta_us=first_delta_us, total_us=max(first_delta_us, passed_us))
+            message.completed.timings.CopyFrom(timings)
             message.completed.cache_hits.append("answer")
         yield message
 
