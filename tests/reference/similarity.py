@@ -8,15 +8,6 @@ def dot_scores(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return rows.astype(np.float64) @ query.astype(np.float64)
 
 
-def cosine_scores(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The textbook's formula, pair by pair; 0 where a length is 0."""
-    scores = []
-    for row in rows.astype(np.float64):
-        lengths = np.linalg.norm(query.astype(np.float64)) * np.linalg.norm(row)
-        scores.append(np.dot(query.astype(np.float64), row) / lengths if lengths else 0.0)
-    return np.array(scores)
-
-
 def top_k(scores: list[float], k: int) -> list[int]:
     """The first k of a stable sort: greatest first, NaN last."""
     return sorted(range(len(scores)), key=lambda place: (np.isnan(scores[place]), -scores[place]))[:k]

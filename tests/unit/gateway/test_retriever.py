@@ -15,7 +15,7 @@ from unit.gateway.fakes import COLLECTION, candidate
 
 from gannet_gateway.search.filter import parse
 from gannet_gateway.vectors import lists
-from gannet_gateway.vectors.lists import Found, Fusion, Method
+from gannet_gateway.vectors.lists import Found, Fusion, Method, Placed
 from gannet_gateway.vectors.points import Sparse
 from gannet_gateway.vectors.retriever import Retriever, Wanted
 from gannet_gateway.vectors.visible import Snapshot, passages
@@ -178,12 +178,26 @@ def test_fused_by_relative_score_keeps_distances():
     assert found == pytest.approx({1: 0.75, 2: 0.75 * 0.8, 3: 0.25, 4: 0.0})
 
 
+def with_vectors(*rows: list[float]) -> list[Found]:
+    """A list with a vector each, of length 1."""
+    return [
+        replace(one, dense_vector=np.array(row, np.float32))
+        for one, row in zip(listed(*range(len(rows))), rows, strict=True)
+    ]
+
+
 def test_rescored_uses_the_full_vectors_and_drops_what_falls_below():
     """A quantised score is replaced by the cosine."""
-    vectors = [[1, 0], [0, 2], [3, 3]]
-    found = [
-        replace(one, dense_vector=np.array(row, np.float32)) for one, row in zip(listed(0, 1, 2), vectors, strict=True)
-    ]
-    rescored = lists.rescored(np.array([1, 0], np.float32), found, 0.5)
-    assert {one.candidate.ordinal: round(one.candidate.score, 4) for one in rescored} == {0: 1.0, 2: 0.7071}
-    assert lists.rescored(np.array([1, 0], np.float32), [], None) == []
+    found = with_vectors([0.6, 0.8], [0, 1], [1, 0])
+    rescored = lists.rescored(np.array([2, 0], np.float32), found, 3, 0.5)
+    assert [(one.candidate.ordinal, round(one.candidate.score, 4)) for one in rescored] == [(2, 1.0), (0, 0.6)]
+    assert [one.dense for one in rescored] == [Placed(score=one.candidate.score) for one in rescored]
+    assert lists.rescored(np.array([2, 0], np.float32), [], 3, None) == []
+
+
+def test_rescored_keeps_the_best_and_of_equals_the_first():
+    """No more than were wanted; passages that say the same keep their order. A query of zeros is like none of them."""
+    found = with_vectors([0, 1], [1, 0], [1, 0], [1, 0])
+    for query, kept in (([1, 0], [1, 2]), ([0, 0], [0, 1])):
+        rescored = lists.rescored(np.array(query, np.float32), found, 2, None)
+        assert [one.candidate.ordinal for one in rescored] == kept

@@ -1,4 +1,4 @@
-"""One-to-many scores and top-k against their naive references."""
+"""Top-k of scores and of rows against their naive references."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from reference import similarity as reference
 
-from gannet_kernels import cosine, cosine_scores, dot_scores, exact_top_k, top_k
+from gannet_kernels import exact_top_k, top_k
 
 COMPONENT = st.floats(-100, 100, width=32)
 # Few values, so that ties are common.
@@ -19,26 +19,6 @@ def query_and_rows(draw, component=COMPONENT):
     count, dim = draw(st.integers(0, 11)), draw(st.integers(0, 40))
     rows = draw(npst.arrays(np.float32, (count, dim), elements=component))
     return draw(npst.arrays(np.float32, dim, elements=component)), rows
-
-
-@given(pair=query_and_rows())
-def test_dot_scores_of_any_shape_equals_the_reference(pair):
-    """Every row's score is its dot product, for no rows, odd numbers of rows and of components."""
-    scores = dot_scores(*pair)
-
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, reference.dot_scores(*pair), rtol=1e-5, atol=0.1)
-
-
-@given(pair=query_and_rows())
-def test_cosine_scores_of_any_shape_equals_the_reference(pair):
-    """Every row's score is its cosine, and 0 for vectors of zeros."""
-    # Components whose squares are below the least float32 count as zeros.
-    query, rows = (np.where(np.abs(values) < 1e-15, np.float32(0), values) for values in pair)
-
-    expected = reference.cosine_scores(query, rows)
-    np.testing.assert_allclose(cosine_scores(query, rows), expected, atol=1e-5)
-    np.testing.assert_allclose([cosine(query, row) for row in rows], expected, atol=1e-5)
 
 
 @given(scores=SCORES | st.lists(st.floats(width=32), max_size=30), k=st.integers(0, 40))
@@ -57,14 +37,14 @@ def test_exact_top_k_of_whole_numbers_equals_scoring_and_sorting(pair, k):
     assert scores.tolist() == expected[places].tolist()
 
 
-@pytest.mark.parametrize("score", [dot_scores, cosine_scores])
-@pytest.mark.parametrize("row", range(5))
-def test_scores_nan_stays_in_its_own_row(score, row):
-    """A vector that holds NaN spoils its own score and no other, in a block of four and behind it."""
-    rows = np.ones((5, 7), dtype=np.float32)
-    rows[row, 3] = np.nan
+@given(pair=query_and_rows())
+def test_exact_top_k_scores_of_any_shape_equal_the_reference(pair):
+    """Every row's score is its dot product, for no rows and any number of components."""
+    places, scores = exact_top_k(*pair, len(pair[1]))
 
-    assert np.flatnonzero(np.isnan(score(np.ones(7, dtype=np.float32), rows))).tolist() == [row]
+    assert scores.dtype == np.float32
+    assert sorted(places.tolist()) == list(range(len(pair[1])))
+    np.testing.assert_allclose(scores, reference.dot_scores(*pair)[places], rtol=1e-5, atol=0.1)
 
 
 def test_exact_top_k_nan_row_comes_last():
@@ -74,26 +54,10 @@ def test_exact_top_k_nan_row_comes_last():
     assert exact_top_k(np.ones(1, dtype=np.float32), rows, 3)[0].tolist() == [2, 1, 0]
 
 
-def test_cosine_scores_long_vectors_do_not_overflow():
-    """The product of two lengths may exceed float32 where neither does."""
-    rows = np.full((2, 4), 1e18, dtype=np.float32)
-
-    np.testing.assert_allclose(cosine_scores(rows[0], rows), [1, 1], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "call",
-    [
-        dot_scores,
-        cosine_scores,
-        lambda query, rows: cosine(query, rows[0]),
-        lambda query, rows: exact_top_k(query, rows, 1),
-    ],
-)
-def test_scores_of_another_dimension_are_refused(call):
+def test_exact_top_k_of_another_dimension_is_refused():
     """Nothing is read beyond the end of an array."""
     with pytest.raises(ValueError, match="differ in their number of components"):
-        call(np.ones(4, dtype=np.float32), np.ones((2, 3), dtype=np.float32))
+        exact_top_k(np.ones(4, dtype=np.float32), np.ones((2, 3), dtype=np.float32), 1)
 
 
 def test_top_k_of_negative_k_is_refused():

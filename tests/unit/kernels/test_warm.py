@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gannet_kernels import dot_scores
+from gannet_kernels import exact_top_k
 from gannet_kernels._jit import EXACT, KERNELS
 
 TESTS = Path(__file__).resolve().parents[2]
@@ -49,14 +49,14 @@ def test_kernels_are_compiled_without_gil_and_with_stated_fast_math():
 def test_kernel_of_types_it_does_not_state_refuses_them(rows):
     """Another type or layout is an error, not a second of compiling in the middle of a request."""
     with pytest.raises(TypeError, match="No matching definition"):
-        dot_scores(np.ones(2, dtype=np.float32), rows)
+        exact_top_k(np.ones(2, dtype=np.float32), rows, 1)
 
 
 def test_kernel_of_read_only_arrays_takes_them():
     """Vectors that came in a message are read-only."""
     rows = np.frombuffer(np.ones((3, 2), dtype=np.float32).tobytes(), dtype=np.float32).reshape(3, 2)
 
-    assert dot_scores(rows[0], rows).tolist() == [2.0, 2.0, 2.0]
+    assert exact_top_k(rows[0], rows, 3)[1].tolist() == [2.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,13 @@ from gannet_kernels.diversity import mmr
 from gannet_kernels.fusion import fuse_relative_scores, fuse_z_scores, order_descending, relative_scores, z_scores
 from gannet_kernels.pooling import cls_pool, max_pool, mean_pool
 from gannet_kernels.quantisation import to_bits, to_int8
-from gannet_kernels.similarity import cosine, cosine_scores, dot_scores, exact_top_k, top_k
+from gannet_kernels.similarity import exact_top_k, top_k
 from gannet_kernels.warm import compile_all, jit_available
 
 __all__ = [
     "bm25",
     "cls_pool",
     "compile_all",
-    "cosine",
-    "cosine_scores",
-    "dot_scores",
     "exact_top_k",
     "fuse_relative_scores",
     "fuse_z_scores",

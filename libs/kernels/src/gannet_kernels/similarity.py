@@ -1,113 +1,10 @@
-"""One query against many vectors: dot products, cosines, and the k best of them."""
+"""The k greatest of scores, and the k rows that are the most like a query."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gannet_kernels._heap import heapify, ranks_before, sift_down, sort_heap
 from gannet_kernels._jit import EXACT, FAST_SUMS, kernel
-
-
-@kernel("f32[:]", "f32[:,:]", fastmath=FAST_SUMS)
-def dot_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Multiplies every row with the query.
-
-    Four rows at a time, so that a component of the query is loaded once for all of them. That is the fastest while the
-    rows fit the processor's caches; a scan of more is `exact_top_k`'s work.
-    Reference: `tests/reference/similarity.py`.
-
-    Args:
-        query: f32[D].
-        rows: f32[N, D]; N may be 0.
-
-    Returns:
-        f32[N], sums in float32 in no stated order. NaN or infinity in a row reaches that row's score alone.
-
-    Raises:
-        ValueError: the rows have another number of components than the query.
-    """
-    count, dim = rows.shape
-    if query.shape[0] != dim:
-        raise ValueError("query and rows differ in their number of components")
-    scores = np.empty(count, dtype=np.float32)
-    blocks = count // 4 * 4
-    for row in range(0, blocks, 4):
-        first = second = third = fourth = np.float32(0.0)
-        for column in range(dim):
-            component = query[column]
-            first += component * rows[row, column]
-            second += component * rows[row + 1, column]
-            third += component * rows[row + 2, column]
-            fourth += component * rows[row + 3, column]
-        scores[row] = first
-        scores[row + 1] = second
-        scores[row + 2] = third
-        scores[row + 3] = fourth
-    for row in range(blocks, count):
-        scores[row] = _dot(query, rows, row)
-    return scores
-
-
-@kernel("f32[:]", "f32[:,:]", fastmath=FAST_SUMS)
-def cosine_scores(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of the angle between the query and every row; products and lengths in one pass over a row.
-
-    Reference: `tests/reference/similarity.py`.
-
-    Args:
-        query: f32[D], components below 1e18 so that squares do not overflow.
-        rows: f32[N, D], likewise; N may be 0.
-
-    Returns:
-        f32[N], -1..1 within rounding; 0.0 where the query or the row is all zeros. NaN in a row reaches its score.
-
-    Raises:
-        ValueError: the rows have another number of components than the query.
-    """
-    count, dim = rows.shape
-    if query.shape[0] != dim:
-        raise ValueError("query and rows differ in their number of components")
-    query_squares = np.float32(0.0)
-    for column in range(dim):
-        query_squares += query[column] * query[column]
-    scores = np.empty(count, dtype=np.float32)
-    for row in range(count):
-        product = squares = np.float32(0.0)
-        for column in range(dim):
-            component = rows[row, column]
-            product += query[column] * component
-            squares += component * component
-        # In float64: the product of two lengths that are fine by themselves may overflow or vanish in float32.
-        lengths = np.sqrt(np.float64(query_squares) * np.float64(squares))
-        scores[row] = np.float32(product / lengths) if lengths != 0.0 else np.float32(0.0)
-    return scores
-
-
-@kernel("f32[:]", "f32[:]", fastmath=FAST_SUMS)
-def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Cosine of the angle between two vectors: `cosine_scores` of one row, without an array around the result.
-
-    Half of what one pair costs is making that array.
-    Reference: `tests/reference/similarity.py`.
-
-    Args:
-        first: f32[D], components below 1e18.
-        second: f32[D], likewise.
-
-    Returns:
-        -1..1 within rounding; 0.0 where a vector is all zeros; NaN where one holds NaN.
-
-    Raises:
-        ValueError: the vectors differ in length.
-    """
-    if first.shape[0] != second.shape[0]:
-        raise ValueError("the vectors differ in their number of components")
-    product = first_squares = second_squares = np.float32(0.0)
-    for column in range(first.shape[0]):
-        product += first[column] * second[column]
-        first_squares += first[column] * first[column]
-        second_squares += second[column] * second[column]
-    lengths = np.sqrt(np.float64(first_squares) * np.float64(second_squares))
-    return product / lengths if lengths != 0.0 else 0.0
 
 
 @kernel("f32[:]", "i64", fastmath=EXACT)
@@ -150,6 +47,7 @@ def exact_top_k(
     """The k rows with the greatest dot product, in one pass that stores no other score.
 
     Row by row: of a million rows this reads memory at its full rate, where four rows at a time take twice as long.
+    Of rows and a query of length 1 the dot product is the cosine.
     Reference: `tests/reference/similarity.py`.
 
     Args:
@@ -158,7 +56,8 @@ def exact_top_k(
         k: >= 0.
 
     Returns:
-        Places i64[min(k, N)] and their scores, f32, greatest first; ties and NaN as in `top_k`.
+        Places i64[min(k, N)] and their scores, f32, greatest first, sums in float32 in no stated order; ties and NaN as in
+        `top_k`. NaN or infinity in a row reaches that row's score alone.
 
     Raises:
         ValueError: k is negative, or the rows have another number of components than the query.
@@ -175,6 +74,10 @@ def exact_top_k(
         return places, best
     for row in range(size):
         best[row] = _dot(query, rows, row)
+    if size == count:
+        # Nothing to choose, only to sort. Mergesort is the stable sort, puts NaN last, and is quick with what is nearly in order.
+        places = np.argsort(-best, kind="mergesort")
+        return places, best[places]
     heapify(best, places)
     for row in range(size, count):
         score = _dot(query, rows, row)

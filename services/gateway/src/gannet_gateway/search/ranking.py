@@ -52,4 +52,4 @@ def diversified(ranked: Sequence[Ranked], count: int, balance: float) -> list[Ra
     if len(rows) < max(2, len(ranked)):
         return list(ranked[:count])
     relevance = relative_scores(np.array([one.final for one in ranked], np.float64)).astype(np.float32)
-    return [ranked[place] for place in mmr(relevance, np.stack(rows), count, balance)]
+    return [ranked[place] for place in mmr(relevance, np.array(rows), count, balance)]

@@ -11,7 +11,7 @@ from qdrant_client import models
 
 from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse
 from gannet_kernels.fusion import fuse_relative_scores
-from gannet_kernels.similarity import cosine_scores
+from gannet_kernels.similarity import exact_top_k
 
 
 class Method(Enum):
@@ -64,15 +64,20 @@ def of_point(point: models.ScoredPoint, using: str | None) -> Found:
     )
 
 
-def rescored(query: NDArray[np.float32], found: Sequence[Found], score_min: float | None) -> list[Found]:
-    """`found` with the cosine of their full-precision vectors as score, those below `score_min` left out."""
-    rows = [one.dense_vector for one in found if one.dense_vector is not None]
-    if not rows:
+def rescored(query: NDArray[np.float32], found: Sequence[Found], count: int, score_min: float | None) -> list[Found]:
+    """The best `count` of `found` by the cosine of their full-precision vectors, best first, equals in the order of `found`.
+
+    Vectors have length 1, as Qdrant keeps what it compares by cosine; the query is given it here. Those below `score_min`
+    are left out.
+    """
+    if not found:
         return []
-    scores = cosine_scores(query, np.stack(rows)).tolist()
-    kept = ((one, score) for one, score in zip(found, scores, strict=True) if score_min is None or score >= score_min)
+    length = float(np.linalg.norm(query)) or 1.0
+    places, scores = exact_top_k(query / np.float32(length), np.array([one.dense_vector for one in found]), count)
     return [
-        replace(one, candidate=replace(one.candidate, score=score), dense=Placed(score=score)) for one, score in kept
+        replace(found[place], candidate=replace(found[place].candidate, score=score), dense=Placed(score=score))
+        for place, score in zip(places.tolist(), scores.tolist(), strict=True)
+        if score_min is None or score >= score_min
     ]
 
 

@@ -123,10 +123,12 @@ class Retriever:
         requests = [_alone(wanted, stage, _depth(wanted.limit)) for stage in stages]
         found: dict[str, list[Found]] = {}
         for stage, points in zip(stages, await self._query(snapshot, requests), strict=True):
-            listed = [lists.of_point(point, stage.using) for point in points]
+            listed = _in_order([lists.of_point(point, stage.using) for point in points])
             if stage.using == DENSE and wanted.exact and wanted.dense is not None:
-                listed = lists.rescored(wanted.dense, listed, wanted.dense_score_min)
-            found[stage.using] = _in_order(listed)
+                # What is fused needs the whole list, with everyone's place in it.
+                count = wanted.limit if len(stages) == 1 else len(listed)
+                listed = lists.rescored(wanted.dense, listed, count, wanted.dense_score_min)
+            found[stage.using] = listed
         fused = lists.fused(found.get(DENSE), found.get(SPARSE), wanted.fusion)
         return _in_order(fused)[: wanted.limit]
 
