@@ -38,7 +38,7 @@ def main() -> None:
         rows += measured(case.kernel, case.size, case.contenders, rounds=ROUNDS)
     rows += measured("exact_top_k", kernel_cases.SCAN_SIZE, kernel_cases.scan(), rounds=SCAN_ROUNDS)
     print(report.table(rows))
-    report.write("kernels", rows, claims(rows, kernel_cases.SCAN_SIZE, kernel_cases.PAIR_SIZE))
+    report.write("kernels", rows, claims(rows, kernel_cases.SCAN_SIZE, kernel_cases.HUNDRED_SIZE))
 
 
 def measured(
@@ -74,12 +74,11 @@ def calibrated(call: Callable[[], object]) -> int:
     return max(1, round(SAMPLE_S / (time.perf_counter() - started)))
 
 
-def claims(rows: list[dict[str, Any]], scan: str, pair: str) -> list[report.Claim]:
-    """One per kernel: the best other one's time divided by ours, at the worst size; the scan and the pairs apart."""
+def claims(rows: list[dict[str, Any]], scan: str, hundred: str) -> list[report.Claim]:
+    """One per kernel: the best other one's time divided by ours, at the worst size; the scan and NumPy's formula apart."""
     worst: dict[str, float] = {}
     for row in rows:
-        # One pair costs what entering compiled code costs; no service scores one pair by itself.
-        if row["contender"] not in (OURS, FORMULA, READ) and row["size"] not in (scan, pair):
+        if row["contender"] not in (OURS, FORMULA, READ) and row["size"] != scan:
             worst[row["kernel"]] = min(worst.get(row["kernel"], np.inf), row["of_ours"])
     found = {(row["kernel"], row["size"], row["contender"]): row["of_ours"] for row in rows}
     return [
@@ -92,10 +91,9 @@ def claims(rows: list[dict[str, Any]], scan: str, pair: str) -> list[report.Clai
             value=found["exact_top_k", scan, READ],
             target=0.9,
         ),
-        report.Claim(name="one pair: NumPy's formula ÷ ours", value=found["cosine", pair, FORMULA], target=10.0),
         report.Claim(
-            name="100 documents: NumPy's formula pair by pair ÷ ours",
-            value=found["cosine_scores", "100 × 384", FORMULA],
+            name="cosine of 100 documents, and the best 25: NumPy's formula pair by pair ÷ ours",
+            value=found["exact_top_k", hundred, FORMULA],
             target=10.0,
         ),
     ]

@@ -21,7 +21,7 @@ from gannet_gateway.documents.chunking import chunk
 from gannet_lexical.sparse import Bm25Encoder
 
 DIM = 384
-PAIR_SIZE = "one pair × 384"
+HUNDRED_SIZE = "25 of 100 × 384"
 SCAN_SIZE = "1,000,000 × 384"
 CHUNK_SIZE, CHUNK_OVERLAP = 1000, 150
 PASSAGE_CHARS = 1000
@@ -43,7 +43,6 @@ class Case:
 def cases() -> Iterator[Case]:
     """Every kernel at every size, but for the scan of a million rows."""
     ours.compile_all()
-    yield from similarity()
     yield from ranking()
     yield from pooling()
     yield from quantisation()
@@ -63,59 +62,20 @@ def scan() -> Contenders:
     }
 
 
-def similarity() -> Iterator[Case]:
-    """One query against candidates."""
-    query, row = unit(2)
-    yield Case(
-        kernel="cosine",
-        size=PAIR_SIZE,
-        contenders={
-            "gannet": lambda: ours.cosine(query, row),
-            "NumPy, pair by pair": lambda: np.dot(query, row) / (np.linalg.norm(query) * np.linalg.norm(row)),
-            "numkong.angular": lambda: numkong.angular(query, row),
-            "simsimd.cosine": lambda: simsimd.cosine(query, row),
-        },
-    )
-    for count in (10, 100, 1000):
-        rows = unit(count)
-        yield Case(kernel="dot_scores", size=f"{count:,} × {DIM}", contenders=_dot(query, rows))
-        yield Case(kernel="cosine_scores", size=f"{count:,} × {DIM}", contenders=_cosine(query, rows))
-
-
-def _dot(query: NDArray[np.float32], rows: NDArray[np.float32]) -> Contenders:
-    return {
-        "gannet": lambda: ours.dot_scores(query, rows),
-        "NumPy, rows @ query": lambda: rows @ query,
-        "numkong.cdist": lambda: numkong.cdist(query[np.newaxis], rows, "dot"),
-        "simsimd.cdist": lambda: simsimd.cdist(query[np.newaxis], rows, "dot"),
-    }
-
-
-def _cosine(query: NDArray[np.float32], rows: NDArray[np.float32]) -> Contenders:
-    def at_once() -> object:
-        return (rows @ query) / (np.linalg.norm(query) * np.sqrt(np.einsum("ij,ij->i", rows, rows)))
-
-    def pair_by_pair() -> object:
-        return [np.dot(query, row) / (np.linalg.norm(query) * np.linalg.norm(row)) for row in rows]
-
-    return {
-        "gannet": lambda: ours.cosine_scores(query, rows),
-        "NumPy, all at once": at_once,
-        "NumPy, pair by pair": pair_by_pair,
-        "numkong.cdist": lambda: numkong.cdist(query[np.newaxis], rows, "angular"),
-        "simsimd.cdist": lambda: simsimd.cdist(query[np.newaxis], rows, "cosine"),
-    }
-
-
 def ranking() -> Iterator[Case]:
     """The best of candidates, and fused scores."""
     query = unit(1)[0]
-    for count, k in ((100, 10), (1000, 100)):
-        rows = unit(count)
-        yield Case(kernel="top_k", size=f"{k} of {count:,}", contenders=_top_k(ours.dot_scores(query, rows), k))
-        yield Case(kernel="exact_top_k", size=f"{k} of {count:,} × {DIM}", contenders=_exact_top_k(query, rows, k))
+    # The decoder's, for the log probabilities of a vocabulary.
+    logits = _random.standard_normal(49_152, np.float32)
+    for k in (5, 20):
+        yield Case(kernel="top_k", size=f"{k} of {len(logits):,}", contenders=_top_k(logits, k))
+    # What `exact` searches rescore: a quarter is kept where the dense list stands alone, all of it where it is fused.
+    for count, k in ((50, 10), (50, 50), (100, 25), (1000, 250), (4000, 1000), (4000, 4000)):
+        rows = by_quantised_score(query, unit(count))
+        size = f"{k} of {count:,} × {DIM}"
+        yield Case(kernel="exact_top_k", size=size, contenders=_exact_top_k(query, rows, k))
     rows = unit(100)
-    scores = ours.dot_scores(query, rows)
+    scores = rows @ query
     yield Case(
         kernel="mmr",
         size=f"10 of 100 × {DIM}",
@@ -137,9 +97,20 @@ def _top_k(scores: NDArray[np.float32], k: int) -> Contenders:
 
 
 def _exact_top_k(query: NDArray[np.float32], rows: NDArray[np.float32], k: int) -> Contenders:
+    def pair_by_pair() -> object:
+        cosines = [np.dot(query, row) / (np.linalg.norm(query) * np.linalg.norm(row)) for row in rows]
+        return numpy_top_k(np.array(cosines), k)
+
     return {
         "gannet": lambda: ours.exact_top_k(query, rows, k),
         "NumPy, rows @ query and argpartition": lambda: numpy_top_k(rows @ query, k),
+        "NumPy, pair by pair": pair_by_pair,
+        "numkong.cdist and argpartition": lambda: numpy_top_k(
+            np.asarray(numkong.cdist(query[np.newaxis], rows, "dot"))[0], k
+        ),
+        "simsimd.cdist and argpartition": lambda: numpy_top_k(
+            np.asarray(simsimd.cdist(query[np.newaxis], rows, "dot"))[0], k
+        ),
     }
 
 
@@ -258,6 +229,12 @@ def unit(count: int) -> NDArray[np.float32]:
     """Random vectors of length 1."""
     rows = _random.standard_normal((count, DIM), np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def by_quantised_score(query: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows as a store that quantises gives them: by a score with errors of 0.003, standard deviation."""
+    scores = rows @ query + _random.normal(0, 0.003, len(rows))
+    return np.ascontiguousarray(rows[np.argsort(-scores)])
 
 
 def numpy_top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
