@@ -6,7 +6,7 @@ from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
 from queueing import QUEUEING
 from reading import PARSING
-from searching import REMEMBERED
+from searching import BATCHES, REMEMBERED
 from serving import CHUNKING, REFUSING
 from storing import CACHE, DURABILITY, PUBLISHING, TENANTS
 from writing import DECODING
@@ -303,5 +303,5 @@ MUTATIONS = (
     *REFUSING, *CHUNKING,
     *DECODING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED,
+    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED, *BATCHES,
 )  # fmt: skip

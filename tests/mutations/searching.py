@@ -53,3 +53,51 @@ REMEMBERED = (
         "known = met_by_all(condition) or True",
     ),
 )
+
+BATCH = "tests/unit/gateway/test_batch_search.py"
+QUOTAS = "tests/unit/gateway/tenants/test_quotas.py"
+
+BATCHES = (
+    one(
+        "a batch is charged for all of its queries",
+        BATCH,
+        SERVICER,
+        "len(request.queries) - 1)",
+        "0)",
+    ),
+    one(
+        "a batch does not outlive the passages that it reads",
+        BATCH,
+        SERVICER,
+        "await self._searcher.while_kept(self._batch(collection, batch))",
+        "await self._batch(collection, batch)",
+    ),
+    one(
+        "a batch has few searches in work at once",
+        BATCH,
+        SERVICER,
+        "asyncio.Semaphore(BATCH_IN_WORK_MAX)",
+        "asyncio.Semaphore(len(batch))",
+    ),
+    one(
+        "a batch may ask for no more passages than a search",
+        BATCH,
+        f"{GATEWAY}/search/wire.py",
+        "queries * top_k > limit",
+        "top_k > limit",
+    ),
+    one(
+        "a batch's tenant waits as long as for so many searches",
+        QUOTAS,
+        f"{GATEWAY}/tenants/gate.py",
+        "lane.tag += calls / weight",
+        "lane.tag += 0.0 * calls / weight",
+    ),
+    one(
+        "the errors of queries are not cached for their vectors",
+        BATCH,
+        f"{GATEWAY}/cache/embedder.py",
+        "                    vectors[text] = one\n",
+        "                    vectors[text], computed[key] = one, packed(None, None)\n",
+    ),
+)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 from integration.gateway.conftest import KEY, Stack
 from integration.gateway.stack import Client, File, refusal, struct
 
 from gannet.gateway.v1 import search_pb2, search_pb2_grpc
-from gannet_service.errors import InvalidInput
+from gannet_service.errors import InvalidInput, NotFound, from_status
 
 PARENT = "tenants/-/collections/options"
 METADATA: dict[str, dict[str, Any]] = {
@@ -148,7 +147,7 @@ async def test_search_page_by_page_is_the_whole_list(options: Client):
     """Joined pages equal one long list; a token of another query, or of a generation to come, is refused."""
     stub = search_pb2_grpc.SearchServiceStub(options.channel)
 
-    async def ask(request: Message) -> search_pb2.SearchResponse:
+    async def ask(request: search_pb2.SearchRequest) -> search_pb2.SearchResponse:
         return await stub.Search(request, metadata=options.metadata, timeout=60)
 
     wanted = search_pb2.SearchOptions(top_k=3)
@@ -168,3 +167,38 @@ async def test_search_page_by_page_is_the_whole_list(options: Client):
     assert names == [passage.name for passage in whole.passages]
     future = search_pb2.SearchRequest(parent=PARENT, query="brewed", generation=10**6)
     assert (await refusal(ask(future))).field == "generation"
+
+
+async def test_batch_search_is_many_searches(options: Client):
+    """Each query's passages are those of a search of its own; a bad one is refused by itself, in its place."""
+    wanted = search_pb2.SearchOptions(top_k=4, filter='metadata.tags:"drink"')
+    queries = ["brewed coffee", " ", "green tea", "roasted beans"]
+    reply = await batch(options, queries=queries, options=wanted)
+    assert [one.WhichOneof("outcome") for one in reply.results] == ["response", "error", "response", "response"]
+    assert from_status(reply.results[1].error).field == "queries[1]"
+    for query, result in zip(queries, reply.results, strict=True):
+        if result.HasField("response"):
+            single = await options.search(query, PARENT, top_k=4, filter='metadata.tags:"drink"')
+            assert without_explanation(single) == without_explanation(result.response)
+            assert single.generation == result.response.generation
+    again = await batch(options, queries=queries, options=wanted)
+    assert again.results[0].response.passages == reply.results[0].response.passages
+    assert again.results[0].response.cache_hits.result == search_pb2.CACHE_TIER_LOCAL
+    assert (reply.embed_us > 0, again.embed_us) == (True, 0)
+
+
+async def test_batch_search_that_is_wrong_for_all_is_refused(options: Client, other: Client):
+    """As a call: its limits, its options, its generation, and a collection that is another tenant's."""
+    wrong = search_pb2.SearchOptions(filter="metadata.year =")
+    assert (await refusal(batch(options))).field == "queries"
+    assert (await refusal(batch(options, queries=["tea"] * 33))).field == "queries"
+    assert (await refusal(batch(options, queries=["tea"], options=wrong))).field == "options.filter"
+    assert (await refusal(batch(options, queries=["tea"], generation=10**6))).field == "generation"
+    assert isinstance(await refusal(batch(other, queries=["tea"])), NotFound)
+
+
+async def batch(client: Client, **fields: Any) -> search_pb2.BatchSearchResponse:
+    """BatchSearch."""
+    request = search_pb2.BatchSearchRequest(parent=PARENT, **fields)
+    stub = search_pb2_grpc.SearchServiceStub(client.channel)
+    return await stub.BatchSearch(request, metadata=client.metadata, timeout=60)

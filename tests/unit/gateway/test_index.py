@@ -10,8 +10,8 @@ from qdrant_client import models
 from unit.gateway.fakes import COLLECTION, document_record
 
 from gannet.reranker.v1 import reranker_pb2
-from gannet_gateway import clients
 from gannet_gateway.ledger.records import Claim, Publish, Purpose
+from gannet_gateway.search.clients import Reranker
 from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, VectorsMissing, ask
 from gannet_gateway.vectors.points import GENERATION_NEVER, PassagePoint, Sparse
 from gannet_service.errors import DependencyUnavailable
@@ -207,7 +207,7 @@ async def test_scores_of_a_broken_reranker_are_refused(
         )
 
     monkeypatch.setattr("gannet_service.clients.unary", reply)
-    reranker = clients.Reranker("127.0.0.1:1", timeout_s=1)
+    reranker = Reranker("127.0.0.1:1", timeout_s=1)
     with pytest.raises(DependencyUnavailable, match="reranker: "):
         await reranker.scores("q", ["a", "b"], timeout_s=1)
     await reranker.channel.close()

@@ -19,6 +19,7 @@ from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger import engine
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.operations.servicer import OperationServicer
+from gannet_gateway.search.clients import Reranker
 from gannet_gateway.search.search import Searcher
 from gannet_gateway.search.servicer import SearchServicer
 from gannet_gateway.sources.build import sourcing
@@ -46,7 +47,7 @@ async def main() -> None:
     caches = Caches(config)
     callers = await access(config, database, caches.shared)
     embedder = CachedEmbedder(config.embedder_target, caches.embeddings, timeout_s=config.embed_timeout_s)
-    reranker = clients.Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
+    reranker = Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
     retriever = Retriever(qdrant, timeout_s=config.search_timeout_s)
     searcher = Searcher(embedder, retriever, reranker, config)
@@ -68,7 +69,8 @@ async def main() -> None:
         caches=caches,
         charge_tokens=callers.quotas.charge_tokens,
     )
-    searches = SearchServicer(reader, searcher, reranker, caches.results, config)
+    charge = callers.admission.charge_searches
+    searches = SearchServicer(reader, searcher, reranker, caches.results, config, charge=charge)
     await serve(
         config,
         service_names=SERVICES,

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from gannet.common.v1 import vectors_pb2
 from gannet.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 from gannet.generator.v1 import generator_pb2, generator_pb2_grpc
-from gannet.reranker.v1 import reranker_pb2, reranker_pb2_grpc
 from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.vectors.points import Sparse
 from gannet_service import clients
 from gannet_service.clients import open_channel
-from gannet_service.errors import DependencyUnavailable, from_status
+from gannet_service.errors import DependencyUnavailable, GannetError, from_status
 
 EMBEDDER = "gannet.embedder.v1.Embedder"
-RERANKER = "gannet.reranker.v1.Reranker"
 GENERATOR = "gannet.generator.v1.Generator"
 
 MODEL_DIGEST_TTL_S = 10.0
@@ -184,21 +182,37 @@ class Embedder:
         Raises:
             GannetError: what the embedder said, or DependencyUnavailable.
         """
-        request = embedder_pb2.EmbedRequest(
-            texts=[text],
-            purpose=embedder_pb2.PURPOSE_QUERY,
-            priority=embedder_pb2.PRIORITY_INTERACTIVE,
-            want_dense=dense,
-            want_sparse=sparse,
-            sparse=embedder_pb2.SparseOptions(language=language),
-        )
-        response = await clients.unary(self._stub.Embed, request, name="embedder.Embed", timeout_s=self._timeout_s)
-        result = response.results[0]
-        if result.HasField("error"):
-            raise from_status(result.error)
-        return QueryVectors(
-            dense=_dense(result.dense) if dense else None, sparse=_sparse(result.sparse) if sparse else None
-        )
+        (found,) = await self.queries([text], language=language, dense=dense, sparse=sparse)
+        if isinstance(found, GannetError):
+            raise found
+        return found
+
+    async def queries(
+        self, texts: Sequence[str], *, language: str, dense: bool, sparse: bool
+    ) -> list[QueryVectors | GannetError]:
+        """The vectors of queries, in order; a text that the embedder refuses has its error in its place.
+
+        One request, unless they are more than the embedder takes in one.
+
+        Raises:
+            GannetError: what the embedder said of the request, or DependencyUnavailable.
+        """
+        size = 1 if len(texts) == 1 else (await self.model()).batch_texts_max
+        vectors: list[QueryVectors | GannetError] = []
+        for at in range(0, len(texts), size):
+            request = embedder_pb2.EmbedRequest(
+                texts=texts[at : at + size],
+                purpose=embedder_pb2.PURPOSE_QUERY,
+                priority=embedder_pb2.PRIORITY_INTERACTIVE,
+                want_dense=dense,
+                want_sparse=sparse,
+                sparse=embedder_pb2.SparseOptions(language=language),
+            )
+            response = await clients.unary(self._stub.Embed, request, name="embedder.Embed", timeout_s=self._timeout_s)
+            vectors += [_query_vectors(result, dense=dense, sparse=sparse) for result in response.results]
+        if len(vectors) != len(texts):
+            raise DependencyUnavailable(f"embedder: {len(vectors)} results for {len(texts)} texts")
+        return vectors
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float
@@ -227,38 +241,6 @@ class Embedder:
                     TextVectors(dense=_dense(result.dense), sparse=_sparse(result.sparse), truncated=result.truncated)
                 )
         return vectors
-
-
-class Reranker:
-    """Calls the reranker."""
-
-    def __init__(self, target: str, *, timeout_s: float) -> None:
-        self.channel: grpc.aio.Channel = open_channel(target, retried_services=(RERANKER,))
-        self._stub = reranker_pb2_grpc.RerankerStub(self.channel)
-        self._timeout_s = timeout_s
-        self._digest: tuple[str, float] | None = None
-
-    async def model_digest(self) -> str:
-        """Digest of the model in service, as it was at most MODEL_DIGEST_TTL_S ago; raises GannetError if there is no telling."""
-        now = time.monotonic()
-        if self._digest is None or now >= self._digest[1] + MODEL_DIGEST_TTL_S:
-            info = await clients.unary(self._stub.Info, reranker_pb2.InfoRequest(), name="reranker.Info", timeout_s=1.0)
-            self._digest = info.model_digest, now
-        return self._digest[0]
-
-    async def scores(self, query: str, passages: Sequence[str], *, timeout_s: float) -> NDArray[np.float32]:
-        """Raw logits f32[n], one per passage, in the order given."""
-        request = reranker_pb2.RerankRequest(query=query, passages=passages)
-        timeout_s = min(timeout_s, self._timeout_s)
-        response = await clients.unary(self._stub.Rerank, request, name="reranker.Rerank", timeout_s=timeout_s)
-        if sorted(result.index for result in response.results) != list(range(len(passages))):
-            raise DependencyUnavailable(f"reranker: {len(response.results)} scores for {len(passages)} passages")
-        scores = np.empty(len(passages), np.float32)
-        for result in response.results:
-            scores[result.index] = result.score
-        if not np.isfinite(scores).all():
-            raise DependencyUnavailable("reranker: a score that is not a number")
-        return scores
 
 
 class Generator:
@@ -320,6 +302,14 @@ class Generator:
 async def close(*channels: grpc.aio.Channel) -> None:
     """Close channels; calls in work on them are cancelled."""
     await asyncio.gather(*(channel.close() for channel in channels))
+
+
+def _query_vectors(result: embedder_pb2.EmbedResult, *, dense: bool, sparse: bool) -> QueryVectors | GannetError:
+    if result.HasField("error"):
+        return from_status(result.error)
+    return QueryVectors(
+        dense=_dense(result.dense) if dense else None, sparse=_sparse(result.sparse) if sparse else None
+    )
 
 
 def _dense(vector: vectors_pb2.DenseVector) -> NDArray[np.float32]:

@@ -28,13 +28,17 @@ class World:
         self.degraded: tuple[Degradation, ...] = ()
         self.digest: str | None = "r1"
         cache = TieredCache("results", LocalTier(bytes_max=1 << 20, ttl_s=60), None)
-        self.servicer = SearchServicer(self, self, self, cache, GatewayConfig(**settings))  # pyright: ignore[reportArgumentType] - it acts as all three
+        self.servicer = SearchServicer(self, self, self, cache, GatewayConfig(**settings), charge=self.charge)  # pyright: ignore[reportArgumentType] - it acts as all three
 
     async def collection_settings(self, name: CollectionName, staleness_s_max: float) -> Collection:
         self.staleness_s_max = staleness_s_max
         return dataclasses.replace(self.collection, name=name)
 
-    async def search(self, collection: Collection, query: Query) -> Result:
+    async def charge(self, principal: call.Principal, amount: int) -> None:
+        raise AssertionError(f"{principal.tenant} is charged {amount} more")
+
+    async def search(self, collection: Collection, query: Query, embedding: None = None) -> Result:
+        del embedding
         self.searched.append((collection.name, collection.generation, query))
         return Result(
             mode=Mode.HYBRID,

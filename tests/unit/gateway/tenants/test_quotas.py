@@ -26,6 +26,7 @@ from gannet_service.errors import PermissionDenied, QuotaExceeded
 
 SLOW = Rate(per_s=0.5, capacity=2.0)
 SEARCH = "/gannet.gateway.v1.SearchService/Search"
+BATCH = "/gannet.gateway.v1.SearchService/BatchSearch"
 ANSWER = "/gannet.gateway.v1.AnswerService/StreamAnswer"
 CALLER = Principal(tenant="acme", credential="k", scopes=EVERY_SCOPE)
 
@@ -195,3 +196,28 @@ async def test_admission_refuses_before_it_counts(accounts: Accounts, clock: Clo
     with pytest.raises(QuotaExceeded):
         await admission.admit(SEARCH, CALLER)
     assert gate.in_work == 1
+
+
+async def test_batch_is_paid_by_the_calls_after_it(accounts: Accounts, clock: Clock, local: LocalBuckets):
+    """It is let in as one query, and owes the others; the tenant's next turn comes after all of them."""
+    gate = Gate(in_work_max=1, waiting_max=8)
+    limited = quotas(accounts, clock, local, queries_per_s=1.0)
+    admission = Admission(Tenants(accounts, cache_s=60), limited, searches=gate, answers=gate)
+    leave = await admission.admit(BATCH, CALLER)
+    assert leave is not None
+    await admission.charge_searches(CALLER, 5)
+    with pytest.raises(QuotaExceeded) as caught:
+        await admission.admit(SEARCH, CALLER)
+    assert caught.value.retry_after_s == pytest.approx(5, abs=0.01)  # of a burst of 2, 6 were taken
+    began: list[str] = []
+
+    async def call(tenant: str) -> None:
+        await gate.enter(tenant)
+        began.append(tenant)
+        gate.leave()
+
+    calls = [asyncio.ensure_future(call(tenant)) for tenant in ["acme", *["other"] * 4]]
+    await asyncio.sleep(0)
+    leave()
+    await asyncio.gather(*calls)
+    assert began == ["other"] * 4 + ["acme"]

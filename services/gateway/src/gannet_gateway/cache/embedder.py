@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gannet_gateway.cache.keys import cache_key, normalised
-from gannet_gateway.cache.tiers import Computed, TieredCache
+from gannet_gateway.cache.tiers import Cached, Computed, Tier, TieredCache
 from gannet_gateway.clients import Embedder, QueryVectors, TextVectors
 from gannet_gateway.vectors.points import Sparse
+from gannet_service.errors import GannetError
 
 # Lengths of the dense and the sparse vector (-1: none), and whether the text was cut; then dense f32, indices u32, values f32.
 _HEADER = struct.Struct("<ii?")
@@ -26,15 +27,43 @@ class CachedEmbedder(Embedder):
         """See Embedder. The arrays are read-only."""
         text = normalised(text)
         digest = (await self.model()).digest
-        key = cache_key("query1", digest, language, dense, sparse, text)
+        key = _query_key(digest, text, language=language, dense=dense, sparse=sparse)
 
         async def compute() -> Computed:
-            found = await Embedder.query(self, text, language=language, dense=dense, sparse=sparse)
+            (found,) = await Embedder.queries(self, [text], language=language, dense=dense, sparse=sparse)
+            if isinstance(found, GannetError):
+                raise found
             return Computed(value=packed(found.dense, found.sparse))
 
-        cached = await self._cache.get_or_compute(key, compute)
-        dense_vector, sparse_vector, _ = unpacked(cached.value)
-        return QueryVectors(dense=dense_vector, sparse=sparse_vector, tier=cached.tier)
+        return _query_vectors(await self._cache.get_or_compute(key, compute))
+
+    async def queries(
+        self, texts: Sequence[str], *, language: str, dense: bool, sparse: bool
+    ) -> list[QueryVectors | GannetError]:
+        """See Embedder; only texts that no tier knows are sent, each once."""
+        digest = (await self.model()).digest
+        keyed = {
+            _query_key(digest, text, language=language, dense=dense, sparse=sparse): text
+            for text in map(normalised, texts)
+        }
+        vectors: dict[str, QueryVectors | GannetError] = {}
+        missing: dict[bytes, str] = {}
+        for (key, text), cached in zip(keyed.items(), await self._cache.find(list(keyed)), strict=True):
+            if cached is None:
+                missing[key] = text
+            else:
+                vectors[text] = _query_vectors(cached)
+        if missing:
+            fresh = await super().queries(list(missing.values()), language=language, dense=dense, sparse=sparse)
+            computed: dict[bytes, bytes] = {}
+            for (key, text), one in zip(missing.items(), fresh, strict=True):
+                if isinstance(one, GannetError):
+                    vectors[text] = one
+                else:
+                    computed[key] = packed(one.dense, one.sparse)
+                    vectors[text] = _query_vectors(Cached(computed[key], Tier.COMPUTED))
+            await self._cache.keep(computed)
+        return [vectors[normalised(text)] for text in texts]
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float
@@ -82,6 +111,15 @@ def unpacked(data: bytes) -> tuple[NDArray[np.float32] | None, Sparse | None, bo
         indices = np.frombuffer(data, "<u4", terms, at)
         sparse = Sparse(indices=indices, values=np.frombuffer(data, "<f4", terms, at + 4 * terms))
     return dense, sparse, truncated
+
+
+def _query_key(digest: str, text: str, *, language: str, dense: bool, sparse: bool) -> bytes:
+    return cache_key("query1", digest, language, dense, sparse, text)
+
+
+def _query_vectors(cached: Cached) -> QueryVectors:
+    dense, sparse, _ = unpacked(cached.value)
+    return QueryVectors(dense=dense, sparse=sparse, tier=cached.tier)
 
 
 def _text_vectors(data: bytes) -> TextVectors:

@@ -63,17 +63,28 @@ class TieredCache:
 
     async def get(self, key: bytes) -> bytes | None:
         """The value of `key` in either tier, for values that are made piece by piece; see `put`."""
-        value = self._from_memory(key)
-        if value is None:
-            (value,) = await self.get_many([key])
-            if value is not None:
-                self._keep(key, value)
-        return value
+        (found,) = await self.find([key])
+        return None if found is None else found.value
 
     async def put(self, key: bytes, value: bytes) -> None:
         """Store in both tiers."""
-        self._keep(key, value)
-        await self.put_many({key: value})
+        await self.keep({key: value})
+
+    async def find(self, keys: Sequence[bytes]) -> list[Cached | None]:
+        """The values that are kept in memory or in Redis, which is asked once."""
+        found = {key: Cached(value, Tier.LOCAL) for key in keys if (value := self._from_memory(key)) is not None}
+        beyond = [key for key in dict.fromkeys(keys) if key not in found]
+        for key, value in zip(beyond, await self.get_many(beyond), strict=True):
+            if value is not None:
+                self._keep(key, value)
+                found[key] = Cached(value, Tier.SHARED)
+        return [found.get(key) for key in keys]
+
+    async def keep(self, values: Mapping[bytes, bytes]) -> None:
+        """Keep values in memory and in Redis."""
+        await self.put_many(values)
+        for key, value in values.items():
+            self._keep(key, value)
 
     async def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in Redis, past the memory: for values that come in thousands and would push out what is read often."""

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gannet_gateway.cache.tiers import Tier
-from gannet_gateway.clients import Embedder, Reranker
+from gannet_gateway.clients import Embedder, QueryVectors
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
+from gannet_gateway.search.clients import Reranker
 from gannet_gateway.search.feedback import moved_dense, moved_sparse
 from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
 from gannet_gateway.search.ranking import Ranked, at_most_of_a_document, diversified, reranked, unranked
@@ -51,26 +52,47 @@ class Searcher:
         self._config = config
         self._terms = QueryTerms()
 
-    async def search(self, collection: Collection, query: Query) -> Result:
-        """The best passages of `collection`, read once before, for `query`.
+    async def search(
+        self, collection: Collection, query: Query, embedding: QueryVectors | GannetError | None = None
+    ) -> Result:
+        """The best passages of `collection`, read once before, for `query`; `embedding` is what `embed` gave for it.
 
         Raises:
             DependencyUnavailable: the vector store is down or over its budget, or the embedder is and no terms are there instead.
             DeadlineTooShort: the caller's deadline passed, or the time for which the passages of a generation are sure to be there.
         """
+        return await self.while_kept(self._search(collection, query, embedding))
+
+    async def embed(self, collection: Collection, texts: Sequence[str]) -> list[QueryVectors | GannetError]:
+        """The embeddings of many queries at once, in order, or why there is none."""
+        try:
+            limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
+            embeddings = self._embedder.queries(texts, language=collection.language, dense=True, sparse=False)
+            return await _within(limit_s, embeddings, "embedder")
+        except GannetError as error:
+            return [error] * len(texts)
+
+    async def while_kept(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await `work` for as long as passages of a generation that was the latest just now are sure to be there.
+
+        Raises:
+            DeadlineTooShort: it took longer.
+        """
         kept_s = self._config.collect_delay_s
         try:
             async with asyncio.timeout(kept_s):
-                return await self._search(collection, query)
+                return await work
         except TimeoutError as error:
             problem = (
                 f"the search took longer than collect_delay_s = {kept_s:g} s, after which its passages may be deleted"
             )
             raise DeadlineTooShort(problem, reason="SNAPSHOT_EXPIRED") from error
 
-    async def _search(self, collection: Collection, query: Query) -> Result:
+    async def _search(
+        self, collection: Collection, query: Query, embedding: QueryVectors | GannetError | None
+    ) -> Result:
         started = time.perf_counter()
-        vectors = await self._vectors(collection, query)
+        vectors = await self._vectors(collection, query, embedding)
         embedded = time.perf_counter()
         snapshot = Snapshot(
             collection=collection.name,
@@ -100,20 +122,25 @@ class Searcher:
             ),
         )
 
-    async def _vectors(self, collection: Collection, query: Query) -> "_Vectors":
+    async def _vectors(
+        self, collection: Collection, query: Query, embedding: QueryVectors | GannetError | None
+    ) -> "_Vectors":
         """What the mode needs; a hybrid search whose embedder is down or late goes on with its terms."""
         sparse = None if query.mode is Mode.DENSE else self._terms.of(query.text, collection.language)
         if query.mode is Mode.SPARSE:
             return _Vectors(None, sparse, ())
-        limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
-        embedding = self._embedder.query(query.text, language=collection.language, dense=True, sparse=False)
         try:
-            found = await _within(limit_s, embedding, "embedder")
+            found = await self._embedded(collection, query.text) if embedding is None else _given(embedding)
         except GannetError as error:
             if sparse is None or not len(sparse.indices):
                 raise
             return _Vectors(None, sparse, (_skipped("embed", error),))
         return _Vectors(found.dense, sparse, (), found.tier)
+
+    async def _embedded(self, collection: Collection, text: str) -> QueryVectors:
+        limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
+        embedding = self._embedder.query(text, language=collection.language, dense=True, sparse=False)
+        return await _within(limit_s, embedding, "embedder")
 
     async def _found(self, snapshot: Snapshot, query: Query, vectors: "_Vectors") -> list[Found]:
         """The first stage's candidates, at most so many of a document as the caller wants."""
@@ -201,6 +228,12 @@ class _Vectors(NamedTuple):
             dense=None if self.dense is None else moved_dense(self.dense, best, weight),
             sparse=None if self.sparse is None else moved_sparse(self.sparse, best, weight),
         )
+
+
+def _given(embedding: QueryVectors | GannetError) -> QueryVectors:
+    if isinstance(embedding, GannetError):
+        raise embedding
+    return embedding
 
 
 def _share_s(limit_s: float, share: float) -> float:

@@ -14,6 +14,7 @@ from gannet_gateway.search import filter as filters
 from gannet_gateway.search.query import (
     FEEDBACK_PASSAGES,
     FEEDBACK_WEIGHT,
+    NEIGHBOURS_TOP_K_MAX,
     RERANK_DEPTH_MAX,
     Feedback,
     Mode,
@@ -25,7 +26,7 @@ from gannet_gateway.search.query import (
 )
 from gannet_gateway.vectors.lists import Method
 from gannet_gateway.vectors.points import Candidate
-from gannet_service.errors import InvalidInput
+from gannet_service.errors import GannetError, InvalidInput, to_status
 
 WEIGHT_MAX = 100.0
 RRF_K_MAX = 1000
@@ -35,6 +36,9 @@ NEIGHBOURS_MAX = 5
 FEEDBACK_PASSAGES_MAX = 10
 FEEDBACK_WEIGHT_MAX = 10.0
 BALANCE_DEFAULT = 0.7
+BATCH_QUERIES_MAX = 32
+# Of all searches of a batch, so that its reply is no larger than that of one search may be.
+BATCH_PASSAGES_MAX = 1000
 STALENESS_S_MAX = 60.0
 
 _Message = (
@@ -64,14 +68,32 @@ _TIERS = {
 }
 
 
-def check_query(text: str, bytes_max: int) -> str:
+def check_query(text: str, bytes_max: int, field: str = "query") -> str:
     """The query if it can be searched for."""
     size = len(text.encode())
     if size > bytes_max:
-        raise InvalidInput(f"query: {size} bytes; the limit is {bytes_max}", field="query")
+        raise InvalidInput(f"{field}: {size} bytes; the limit is {bytes_max}", field=field)
     if not text.strip():
-        raise InvalidInput("query: empty", field="query")
+        raise InvalidInput(f"{field}: empty", field=field)
     return text
+
+
+def check_batch(queries: int, top_k: int, neighbours: int) -> None:
+    """Raises InvalidInput for a batch of too many queries, or none, or of too many passages."""
+    if not 1 <= queries <= BATCH_QUERIES_MAX:
+        raise InvalidInput(f"queries: {queries}; the limits are 1 to {BATCH_QUERIES_MAX}", field="queries")
+    limit = NEIGHBOURS_TOP_K_MAX if neighbours else BATCH_PASSAGES_MAX
+    if queries * top_k > limit:
+        behind = " with neighbours" if neighbours else ""
+        problem = f"options.top_k: {top_k} for each of {queries} queries; a batch may ask for {limit} passages{behind}"
+        raise InvalidInput(problem, field="options.top_k")
+
+
+def from_outcome(outcome: bytes | GannetError) -> search_pb2.BatchSearchResult:
+    """What became of one query: the bytes of its reply, or why there is none."""
+    if isinstance(outcome, GannetError):
+        return search_pb2.BatchSearchResult(error=to_status(outcome))
+    return search_pb2.BatchSearchResult(response=search_pb2.SearchResponse.FromString(outcome))
 
 
 def to_options(message: search_pb2.SearchOptions, *, prefix: str, top_k_max: int, filter_bytes_max: int) -> Options:

@@ -11,6 +11,8 @@ from gannet_service.call import Principal
 # Methods that count as queries, and whether they take a generator's tokens.
 _QUERIES = {
     "/gannet.gateway.v1.SearchService/Search": False,
+    # One when it is admitted; the servicer charges the others when it has read how many they are.
+    "/gannet.gateway.v1.SearchService/BatchSearch": False,
     "/gannet.gateway.v1.AnswerService/Answer": True,
     "/gannet.gateway.v1.AnswerService/StreamAnswer": True,
 }
@@ -42,3 +44,9 @@ class Admission:
         gate = self._answers if REQUIRED[method] is Scope.ANSWER else self._searches
         await gate.enter(tenant.id, tenant.limits.weight or 1.0)
         return gate.leave
+
+    async def charge_searches(self, principal: Principal, amount: int) -> None:
+        """Count `amount` more searches of a call that was admitted as one; never refused, but the tenant's next calls wait for them."""
+        tenant = await self._tenants.tenant(principal.tenant)
+        await self._quotas.charge_queries(tenant, amount)
+        self._searches.lengthen(tenant.id, amount, tenant.limits.weight or 1.0)

@@ -64,6 +64,12 @@ class Quotas:
             await self._take(tenant, Kind.TOKENS, 0)
         await self._take(tenant, Kind.QUERIES, 1)
 
+    async def charge_queries(self, tenant: Tenant, amount: int) -> None:
+        """Count searches of a call that was admitted as one; never refused, the tenant may owe them."""
+        rate = self._rate(tenant.limits.queries_per_s, self._defaults.queries_per_s)
+        if rate is not None and amount:
+            await self._buckets.take(f"{tenant.id}:{Kind.QUERIES}", amount, rate, forced=True)
+
     async def charge_tokens(self, tenant_id: str, amount: int) -> None:
         """Count what was used; never refused, the tenant may owe it."""
         tenant = await self._tenants.tenant(tenant_id)

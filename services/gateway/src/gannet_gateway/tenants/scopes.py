@@ -31,7 +31,7 @@ EVERY_SCOPE = frozenset(Scope)
 NOT_FOR_USERS = frozenset({Scope.DOCUMENTS_ALL, Scope.KEYS, Scope.ACT_AS, Scope.ADMIN})
 
 _SERVICES: dict[str, dict[str, Scope]] = {
-    "gannet.gateway.v1.SearchService": {"Search": Scope.SEARCH},
+    "gannet.gateway.v1.SearchService": {"Search": Scope.SEARCH, "BatchSearch": Scope.SEARCH},
     "gannet.gateway.v1.AnswerService": {
         "Answer": Scope.ANSWER,
         "StreamAnswer": Scope.ANSWER,

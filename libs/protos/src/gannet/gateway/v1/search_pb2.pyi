@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -154,6 +155,106 @@ class SearchRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchRequest: _TypeAlias = SearchRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
+    generation: _builtins.int
+    """generation reads the collection as it was then; 0 means the latest. NOT_FOUND, reason GENERATION_GONE, where it is no longer kept."""
+    @_builtins.property
+    def queries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """queries are what to look for, 1 to 32, each as SearchRequest.query; one that is not gets INVALID_ARGUMENT as its own result."""
+
+    @_builtins.property
+    def options(self) -> Global___SearchOptions:
+        """options tune each of the searches; absent means the defaults of the collection. top_k times the number of queries is at most
+        1,000, and 100 with neighbours.
+        """
+
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """max_staleness is as in SearchRequest."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        queries: _abc.Iterable[_builtins.str] | None = ...,
+        options: Global___SearchOptions | None = ...,
+        generation: _builtins.int = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_staleness", b"max_staleness", "options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "max_staleness", b"max_staleness", "options", b"options", "parent", b"parent", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchRequest: _TypeAlias = BatchSearchRequest  # noqa: Y015
+
+@_typing.final
+class BatchSearchResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    EMBED_US_FIELD_NUMBER: _builtins.int
+    embed_us: _builtins.int
+    """embed_us is the time for the vectors of all queries, which are asked for at once, microseconds; it is 0 in the replies' timings."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSearchResult]:
+        """results are in the order of the queries, one each."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BatchSearchResult] | None = ...,
+        embed_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_us", b"embed_us", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSearchResponse: _TypeAlias = BatchSearchResponse  # noqa: Y015
+
+@_typing.final
+class BatchSearchResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___SearchResponse:
+        """response is what Search would reply, without a next_page_token."""
+
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """error is what Search would fail with."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___SearchResponse | None = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___BatchSearchResult: _TypeAlias = BatchSearchResult  # noqa: Y015
 
 @_typing.final
 class SearchOptions(_message.Message):

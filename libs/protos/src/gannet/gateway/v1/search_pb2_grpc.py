@@ -40,6 +40,11 @@ class SearchServiceStub:
                 request_serializer=gannet_dot_gateway_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
                 response_deserializer=gannet_dot_gateway_dot_v1_dot_search__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.BatchSearch = channel.unary_unary(
+                '/gannet.gateway.v1.SearchService/BatchSearch',
+                request_serializer=gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchRequest.SerializeToString,
+                response_deserializer=gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
@@ -56,6 +61,15 @@ class SearchServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchSearch(self, request, context):
+        """BatchSearch makes several searches of one collection, all of one generation. Each has its own reply or its own error; errors of
+        what they share are the call's, as in Search. It counts as so many queries as it has: one is admitted, the others may be owed, and
+        the tenant's next call waits for them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +77,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     servicer.Search,
                     request_deserializer=gannet_dot_gateway_dot_v1_dot_search__pb2.SearchRequest.FromString,
                     response_serializer=gannet_dot_gateway_dot_v1_dot_search__pb2.SearchResponse.SerializeToString,
+            ),
+            'BatchSearch': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSearch,
+                    request_deserializer=gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchRequest.FromString,
+                    response_serializer=gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -93,6 +112,33 @@ class SearchService:
             '/gannet.gateway.v1.SearchService/Search',
             gannet_dot_gateway_dot_v1_dot_search__pb2.SearchRequest.SerializeToString,
             gannet_dot_gateway_dot_v1_dot_search__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSearch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gannet.gateway.v1.SearchService/BatchSearch',
+            gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchRequest.SerializeToString,
+            gannet_dot_gateway_dot_v1_dot_search__pb2.BatchSearchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,11 @@ class SearchServiceStub:
     mode also the embedder. A stage that is down, or over its share of the deadline, and that the result survives without is skipped
     and named in degraded.
     """
+    BatchSearch: _aio.UnaryUnaryMultiCallable[_search_pb2.BatchSearchRequest, _search_pb2.BatchSearchResponse]
+    """BatchSearch makes several searches of one collection, all of one generation. Each has its own reply or its own error; errors of
+    what they share are the call's, as in Search. It counts as so many queries as it has: one is admitted, the others may be owed, and
+    the tenant's next call waits for them.
+    """
 
 class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
     """SearchService finds passages. Every call needs "authorization: Bearer <API key>" metadata; the tenant is the key's."""
@@ -36,6 +41,17 @@ class SearchServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT names the field and its limit. NOT_FOUND: no such collection. UNAVAILABLE: the vector store is down; in DENSE
         mode also the embedder. A stage that is down, or over its share of the deadline, and that the result survives without is skipped
         and named in degraded.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchSearch(
+        self,
+        request: _search_pb2.BatchSearchRequest,
+        context: _aio.ServicerContext[_search_pb2.BatchSearchRequest, _abc.Awaitable[_search_pb2.BatchSearchResponse]],
+    ) -> _abc.Awaitable[_search_pb2.BatchSearchResponse]:
+        """BatchSearch makes several searches of one collection, all of one generation. Each has its own reply or its own error; errors of
+        what they share are the call's, as in Search. It counts as so many queries as it has: one is admitted, the others may be owed, and
+        the tenant's next call waits for them.
         """
 
 def add_SearchServiceServicer_to_server(servicer: SearchServiceServicer, server: _aio.Server) -> None: ...
