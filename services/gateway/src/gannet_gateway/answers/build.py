@@ -12,7 +12,7 @@ from gannet_gateway.answers.shared_log import SharedLog
 from gannet_gateway.answers.verification import Verifier
 from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.reader import CollectionReader
-from gannet_gateway.clients import Generator, Reranker
+from gannet_gateway.clients import Generator
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.conversations.servicer import ConversationServicer
 from gannet_gateway.feedback.servicer import FeedbackServicer
@@ -22,6 +22,7 @@ from gannet_gateway.ledger.feedback import FeedbackBook
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.prompts import Prompts
 from gannet_gateway.prompts.servicer import PromptServicer
+from gannet_gateway.search.clients import Reranker
 from gannet_gateway.search.search import Searcher
 
 # A gateway that says nothing for so many heartbeats is gone.

@@ -12,8 +12,9 @@ from gannet_gateway.answers.question import Question
 from gannet_gateway.answers.wire import Message
 from gannet_gateway.cache.keys import cache_key, result_key
 from gannet_gateway.cache.tiers import TieredCache
-from gannet_gateway.clients import Generator, GeneratorModel, Reranker, Sampling
+from gannet_gateway.clients import Generator, GeneratorModel, Sampling
 from gannet_gateway.owner import identity
+from gannet_gateway.search.clients import Reranker
 from gannet_service.errors import GannetError
 
 ANSWER_BYTES_MAX = 1 << 20
