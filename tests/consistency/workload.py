@@ -22,6 +22,7 @@ from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.names import CollectionName
+from gannet_gateway.parsing.parser import Held
 from gannet_gateway.vectors.points import Candidate, Sparse, qdrant_collection
 from gannet_gateway.vectors.retriever import Fusion, Retriever, Snapshot, Wanted
 from gannet_service.errors import DependencyUnavailable, GannetError, NotFound
@@ -207,7 +208,12 @@ class Workload:
                 else:
                     content = text_of(version or "", own.randint(1, 4)).encode()
                     upload = Upload(
-                        name=name, content=content, mime_type="text/markdown", title="", metadata={}, create_only=False
+                        name=name,
+                        content=Held(content),
+                        mime_type="text/markdown",
+                        title="",
+                        metadata={},
+                        create_only=False,
                     )
                     indexed = (await gateway.ingester.index(collection, upload)).document
                     versions[indexed.revision], generation = version or "", indexed.gen_from

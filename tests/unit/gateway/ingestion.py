@@ -15,7 +15,7 @@ from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.retention import Retention
 from gannet_gateway.ledger.schema import claims
-from gannet_gateway.parsing.parser import Parser, WorkerLimits
+from gannet_gateway.parsing.parser import Held, Parser, WorkerLimits
 from gannet_gateway.parsing.text import Limits
 
 NAME = COLLECTION.document("a.md")
@@ -25,7 +25,13 @@ RECORD = collection_record()
 def upload(content: str = "# A\n\nFirst text.", **fields: Any) -> Upload:
     """A document."""
     defaults = {"name": NAME, "mime_type": "text/markdown", "title": "", "metadata": {}, "create_only": False}
-    return Upload(content=content.encode(), **{**defaults, **fields})
+    return Upload(content=Held(content.encode()), **{**defaults, **fields})
+
+
+def content_of(made: Upload) -> bytes:
+    """The bytes of a document in memory."""
+    assert isinstance(made.content, Held)
+    return made.content.content
 
 
 def make_parser(**settings: Any) -> Parser:

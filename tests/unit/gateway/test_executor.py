@@ -3,15 +3,18 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from unit.gateway.conftest import Clock
 from unit.gateway.fakes import COLLECTION, Failing, FakeEmbedder, FakeIndex
-from unit.gateway.ingestion import MakeIngestion, State, state_of, upload
+from unit.gateway.ingestion import MakeIngestion, State, content_of, state_of, upload
 
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import IncomingUpload, StoredUpload
 from gannet_gateway.documents.acceptance import Acceptor
 from gannet_gateway.documents.executor import Executor, JobLimits
 from gannet_gateway.documents.outcomes import Outcomes
@@ -23,7 +26,9 @@ from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.operations import Operation, Operations
 from gannet_gateway.ledger.records import Purpose
+from gannet_gateway.ledger.schema import jobs as job_rows
 from gannet_gateway.names import OperationName
+from gannet_gateway.parsing.parser import Held as InMemory
 from gannet_service.errors import Conflict, DependencyUnavailable, InvalidInput, NotReady
 
 ATTEMPTS_MAX = 3
@@ -125,7 +130,51 @@ async def test_accepted_document_is_indexed_and_its_upload_deleted(gateway: Gate
 
     await Sweeper(gateway.operations, gateway.ingestion.stores.blobs, kept_s=1000).sweep()
     await until(swept)
-    assert await state.read() == state_of(upload().content)
+    assert await state.read() == state_of(content_of(upload()))
+
+
+async def test_document_in_the_blob_store_is_accepted_where_it_is(gateway: Gateway, blobs: Blobs, state: State):
+    """Its upload is the job's, and gone where the request id has an operation already; then it is indexed like any other."""
+    content = b"name,place\n" + b"auk,cliff\n" * 30_000
+
+    async def arrived() -> StoredUpload:
+        incoming = IncomingUpload(blobs, COLLECTION)
+        await incoming.write(content)
+        stored = await incoming.finish()
+        assert isinstance(stored, StoredUpload)
+        return stored
+
+    csv = replace(upload(), mime_type="text/csv")
+    name = await gateway.acceptor.accept(replace(csv, content=await arrived()), "r")
+    assert await gateway.acceptor.accept(replace(csv, content=await arrived()), "r") == name
+    assert await gateway.acceptor.accept(replace(csv, content=InMemory(content)), "r") == name
+    assert (await state.read())["texts"] == [content]
+    gateway.start()
+    assert (await gateway.ended(name)).state is JobState.SUCCEEDED
+
+
+async def test_job_without_a_digest_is_worked_on(gateway: Gateway, blobs: Blobs, database: Database):
+    """Gateways of before kept none; the document's record has it all the same."""
+    name = await gateway.acceptor.accept(upload(), "")
+    async with database.writing() as connection:
+        fields = {"mime_type": "text/markdown", "title": "", "metadata": {}, "readers": [], "create_only": False}
+        await connection.execute(update(job_rows).values(fields=fields))
+    gateway.start()
+    assert (await gateway.ended(name)).state is JobState.SUCCEEDED
+    document = await gateway.ingestion.stores.ledger.document(upload().name)
+    assert document.content_sha256 == upload().content.sha256.hex()
+
+
+async def test_job_whose_upload_was_damaged_fails(gateway: Gateway, state: State, tmp_path: Path):
+    """After as many attempts as a store gets; what was indexed under another digest would never be indexed again."""
+    name = await gateway.acceptor.accept(upload(), "")
+    (path,) = [path for path in (tmp_path / "blobs" / ".uploads").rglob("*") if path.is_file()]
+    path.write_bytes(b"# B\n\nOther text")
+    gateway.start()
+    job = await gateway.ended(name)
+    assert job.error is not None
+    assert (job.state, job.attempt, job.error.reason) == (JobState.FAILED, ATTEMPTS_MAX, "UPLOAD_DAMAGED")
+    assert (await state.read())["revision"] is None
 
 
 async def test_document_accepted_by_a_gateway_that_died_is_indexed_by_another(make_gateway: MakeGateway):
@@ -303,7 +352,7 @@ async def test_request_id_of_another_content_keeps_nothing(gateway: Gateway, blo
         await gateway.acceptor.accept(upload("Other."), "r")
     with pytest.raises(Conflict):
         await gateway.acceptor.accept(upload(metadata={"k": 1.0}), "r")
-    assert (await state.read())["texts"] == [upload().content]
+    assert (await state.read())["texts"] == [content_of(upload())]
 
 
 async def test_import_is_one_operation(gateway: Gateway, state: State):
@@ -364,6 +413,6 @@ async def test_upload_whose_gateway_died_before_it_was_accepted_is_deleted(
     for path in (tmp_path / "blobs" / ".uploads").rglob("*"):
         os.utime(path, (1.0, 1.0))
     await sweeper.sweep_strays()
-    assert (await state.read())["texts"] == [upload().content]
+    assert (await state.read())["texts"] == [content_of(upload())]
     gateway.start()
     assert (await gateway.ended(name)).state is JobState.SUCCEEDED

@@ -1,11 +1,13 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from unit.gateway.fakes import COLLECTION, job_record
 
+from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import IncomingUpload, StoredUpload
 from gannet_gateway.documents.ingest import Upload
 from gannet_gateway.documents.upload import (
     Acceptance,
@@ -20,13 +22,14 @@ from gannet_gateway.documents.upload import (
 )
 from gannet_gateway.ledger.job import Job
 from gannet_gateway.names import OperationName
+from gannet_gateway.parsing.parser import Held
 from gannet_service.errors import AlreadyExists, InternalError, InvalidInput, NotReady, Overloaded
 
 
 def start(document_id: str) -> Start:
     """Opens a document."""
 
-    def make(content: bytes) -> Upload:
+    def make(content: Held | StoredUpload) -> Upload:
         name = COLLECTION.document(document_id)
         return Upload(name=name, content=content, mime_type="text/plain", title="", metadata={}, create_only=False)
 
@@ -54,12 +57,17 @@ async def end_at_once(operation: OperationName) -> Job:
     return job_record(operation=operation.operation, document=COLLECTION.document(operation.operation))
 
 
+def receive() -> IncomingUpload:
+    """None of these documents is large enough for a store."""
+    return IncomingUpload(cast("Blobs", None), COLLECTION)
+
+
 def stream(
     accept: Any = accept_at_once, ended: Any = end_at_once, *, accepted_only: bool = False, **options: Any
 ) -> Any:
     """A stream with small limits."""
     defaults = {"document_bytes_max": 10, "in_work_max": 2, "draining": asyncio.Event()}
-    acceptance = Acceptance(accept=accept, ended=ended, accepted_only=accepted_only)
+    acceptance = Acceptance(receive=receive, accept=accept, ended=ended, accepted_only=accepted_only)
     return UploadStream(acceptance, **{**defaults, **options})
 
 

@@ -15,6 +15,7 @@ from gannet.gateway.v1.documents_pb2 import (
 )
 from gannet_gateway.documents import wire
 from gannet_gateway.documents.upload import End, Start
+from gannet_gateway.parsing.parser import Held
 from gannet_service.errors import InvalidInput
 
 VALUES = (
@@ -61,13 +62,13 @@ def test_start_makes_an_upload_of_its_content():
     message = UploadDocumentsRequest(start=DocumentStart(document_id="a/b.md", title=" A\n  b ", create_only=True))
     start = wire.to_message(message, COLLECTION)
     assert isinstance(start, Start)
-    upload = start.make(b"x")
+    upload = start.make(Held(b"x"))
     assert (str(upload.name), upload.title, upload.mime_type, upload.create_only, upload.content) == (
         "tenants/acme/collections/docs/documents/a/b.md",
         "A b",
         "text/plain",
         True,
-        b"x",
+        Held(b"x"),
     )
 
 
@@ -85,7 +86,7 @@ def test_start_with_a_bad_field_is_refused_when_its_content_is_there(start: dict
     message = wire.to_message(UploadDocumentsRequest(start=DocumentStart(**start)), COLLECTION)
     assert isinstance(message, Start)
     with pytest.raises(InvalidInput) as caught:
-        message.make(b"x")
+        message.make(Held(b"x"))
     assert caught.value.field == field
 
 

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import StoredUpload
 from gannet_gateway.documents.executor import Executor
 from gannet_gateway.documents.ingest import Upload
 from gannet_gateway.documents.outcomes import Outcomes
-from gannet_gateway.ledger.job import Job, JobState, NewJob
+from gannet_gateway.ledger.job import CONTENT_SHA256, Job, JobState, NewJob
 from gannet_gateway.ledger.jobs import Jobs
 from gannet_gateway.names import OperationName
 from gannet_service.errors import Conflict, GannetError, of_code
@@ -30,7 +31,7 @@ class Acceptor:
         self._outcomes = outcomes
 
     async def accept(self, upload: Upload, request_id: str) -> OperationName:
-        """Make one document a job; its operation, or the one that the request id stands for.
+        """Make one document a job; its operation, or the one that the request id stands for. A stored content is its own from here on.
 
         Raises:
             Conflict: the request id stands for something else.
@@ -68,12 +69,17 @@ class Acceptor:
         return job if job.state is JobState.SUCCEEDED else error_of(job)
 
     async def _stored(self, upload: Upload, operation: str, request_id: str, digest: str) -> NewJob:
+        content = upload.content
+        if isinstance(content, StoredUpload):
+            key = content.key
+        else:
+            key = await self._blobs.put_upload(upload.name.parent, content.content)
         return NewJob(
             document=upload.name,
             operation=operation,
-            blob=await self._blobs.put_upload(upload.name.parent, upload.content),
-            blob_bytes=len(upload.content),
-            fields=_fields(upload),
+            blob=key,
+            blob_bytes=content.size,
+            fields={**_fields(upload), CONTENT_SHA256: content.sha256.hex()},
             request_id=request_id,
             digest=digest,
         )
@@ -96,5 +102,5 @@ def _fields(upload: Upload) -> Mapping[str, Any]:
 
 
 def _digest(uploads: Sequence[Upload]) -> str:
-    parts = [[str(each.name), hashlib.sha256(each.content).hexdigest(), _fields(each)] for each in uploads]
+    parts = [[str(each.name), each.content.sha256.hex(), _fields(each)] for each in uploads]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=dict).encode()).hexdigest()

@@ -5,6 +5,7 @@ or finished by the ingester's own rules, and the publish that shows a document e
 """
 
 import asyncio
+import hashlib
 import itertools
 import random
 import uuid
@@ -14,10 +15,11 @@ from typing import Any
 import structlog
 
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import StoredUpload, read_pieces
 from gannet_gateway.documents.ingest import Ingester, Upload
 from gannet_gateway.documents.outcomes import Outcomes
 from gannet_gateway.documents.sweeper import Sweeper
-from gannet_gateway.ledger.job import Ending, Failure, Job, JobState, Progress
+from gannet_gateway.ledger.job import CONTENT_SHA256, Ending, Failure, Job, JobState, Progress
 from gannet_gateway.ledger.jobs import Jobs
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_service.errors import (
@@ -26,7 +28,6 @@ from gannet_service.errors import (
     DependencyUnavailable,
     GannetError,
     InternalError,
-    NotFound,
     NotReady,
     Overloaded,
 )
@@ -225,12 +226,10 @@ class Executor:
             problem = f"given up: {job.attempt - 1} attempts ended with their gateway"
             return self._given_up(job, Failure(code="INTERNAL", reason="ATTEMPTS_EXHAUSTED", message=problem))
         collection = await self._ledger.collection_settings(job.document.parent)
-        try:
-            content = await self._blobs.read_upload(job.blob, 0, job.blob_bytes)
-        except FileNotFoundError as error:
-            raise NotFound(f"{job.document}: its upload was erased", reason="UPLOAD_GONE") from error
         # JSON knows no tuples.
         fields: dict[str, Any] = {**job.fields, "readers": tuple(job.fields.get("readers", ()))}
+        sha256 = bytes.fromhex(fields.pop(CONTENT_SHA256, "")) or await self._digest(job)
+        content = StoredUpload(blobs=self._blobs, key=job.blob, size=job.blob_bytes, sha256=sha256)
         upload = Upload(name=job.document, content=content, **fields)
         indexed = await self._ingester.index(collection, upload, job=job.id, progress=running.progress)
         if not indexed.unchanged:
@@ -244,6 +243,13 @@ class Executor:
             generation=document.gen_from,
             chunks=document.chunk_count,
         )
+
+    async def _digest(self, job: Job) -> bytes:
+        """Of an upload that a gateway accepted which did not keep its digest."""
+        digest = hashlib.sha256()
+        async for piece in read_pieces(self._blobs, job.blob, job.blob_bytes):
+            digest.update(piece)
+        return digest.digest()
 
     def _interrupted(self, running: _Running) -> Ending:
         if running.cancelled:

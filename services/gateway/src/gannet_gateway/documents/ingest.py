@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import StoredUpload
 from gannet_gateway.documents.chunking import first_heading
 from gannet_gateway.documents.passages import Passages
 from gannet_gateway.documents.publisher import Publisher
@@ -43,7 +44,7 @@ class Upload:
     """A document as it arrived, its fields checked."""
 
     name: DocumentName
-    content: bytes
+    content: Held | StoredUpload
     mime_type: str
     title: str
     metadata: Mapping[str, MetadataValue]
@@ -104,7 +105,7 @@ class Ingester:
         fingerprint = _fingerprint(collection, upload)
         if live is not None and live.fingerprint == fingerprint:
             return Indexed(document=live, unchanged=True)
-        text = await self._parser.text(Held(upload.content), upload.mime_type)
+        text = await self._parser.text(upload.content, upload.mime_type)
         title = upload.title or await asyncio.to_thread(first_heading, text)
         async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only, job=job) as claim:
             if claim.live is not None and claim.live.fingerprint == fingerprint:  # written while we waited for our turn
@@ -120,7 +121,7 @@ class Ingester:
                 readers=upload.readers,
                 text_bytes=0,
                 chunk_count=0,
-                content_sha256=hashlib.sha256(upload.content).hexdigest(),
+                content_sha256=upload.content.sha256.hex(),
                 fingerprint=fingerprint,
                 created_at_s=claim.live.created_at_s if claim.live else 0.0,
                 updated_at_s=0.0,
@@ -316,4 +317,4 @@ def _fingerprint(collection: Collection, upload: Upload) -> str:
     ]
     stored = [settings, upload.mime_type, upload.title, dict(upload.metadata)]
     parts = json.dumps([*stored, upload.readers] if upload.readers else stored, sort_keys=True)
-    return hashlib.sha256(parts.encode() + b"\x00" + hashlib.sha256(upload.content).digest()).hexdigest()
+    return hashlib.sha256(parts.encode() + b"\x00" + upload.content.sha256).hexdigest()

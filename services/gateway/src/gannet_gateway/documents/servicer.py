@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from gannet.gateway.v1 import documents_pb2, documents_pb2_grpc
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.blobs.uploads import IncomingUpload
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents import access, wire
 from gannet_gateway.documents.build import Ingestion
@@ -72,6 +73,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
         await self._ledger.collection_settings(parent)
         stream = UploadStream(
             Acceptance(
+                receive=lambda: IncomingUpload(self._blobs, parent),
                 accept=self._accept,
                 ended=self._acceptor.ended,
                 accepted_only=first.header.accepted_only,
@@ -104,7 +106,7 @@ class DocumentServicer(documents_pb2_grpc.DocumentServiceServicer):
 
     async def _admit(self, upload: Upload) -> None:
         await access.check_replaceable(self._ledger, upload.name)
-        await self._quotas.admit_document(upload.name.tenant, len(upload.content))
+        await self._quotas.admit_document(upload.name.tenant, upload.content.size)
 
     async def GetDocument(self, request: documents_pb2.GetDocumentRequest, context: Any) -> documents_pb2.Document:  # noqa: N802
         del context

@@ -1,15 +1,16 @@
 """The upload stream: messages to documents, documents to acknowledgements. Knows nothing of protobuf."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
+from gannet_gateway.blobs.uploads import IncomingUpload, StoredUpload
 from gannet_gateway.documents.ingest import Upload
 from gannet_gateway.ledger.job import Job
 from gannet_gateway.names import OperationName
+from gannet_gateway.parsing.parser import Held
 from gannet_service.errors import AlreadyExists, GannetError, InternalError, InvalidInput
 
 DOCUMENTS_MAX = 1_000_000
@@ -26,7 +27,7 @@ class Start:
     """Opens a document. `make` builds the upload from its content, or raises for a bad field."""
 
     document_id: str
-    make: Callable[[bytes], Upload]
+    make: Callable[[Held | StoredUpload], Upload]
     request_id: str = ""
 
 
@@ -74,7 +75,7 @@ class _Open:
 
     index: int
     start: Start
-    content: bytearray = field(default_factory=bytearray)
+    content: IncomingUpload
     failure: GannetError | None = None
 
 
@@ -83,11 +84,13 @@ class Acceptance:
     """How documents become jobs.
 
     Attributes:
+        receive: takes the bytes of a document as they arrive.
         accept: makes an upload durable, with its request id, and returns its operation.
         ended: waits for the one job of an operation; an error where it failed.
         accepted_only: nobody waits for the jobs.
     """
 
+    receive: Callable[[], IncomingUpload]
     accept: Callable[[Upload, str], Awaitable[OperationName]]
     ended: Callable[[OperationName], Awaitable[Job | GannetError]]
     accepted_only: bool = False
@@ -101,7 +104,7 @@ class UploadStream:
     ) -> None:
         self._acceptance = acceptance
         self._document_bytes_max = document_bytes_max
-        # Documents whose bytes are held, and documents without their last word.
+        # Documents whose bytes are being stored, and documents without their last word.
         self._slots = asyncio.Semaphore(in_work_max)
         self._unanswered = asyncio.Semaphore(WAITING_FACTOR * in_work_max)
         # Bounded, so that a client that does not read its acknowledgements stops the stream and not the server.
@@ -143,29 +146,33 @@ class UploadStream:
 
     async def _dispatch(self, messages: AsyncIterator[Message], tasks: asyncio.TaskGroup) -> None:
         document: _Open | None = None
-        async for message in messages:
-            match message:
-                case Start():
-                    if document is not None:
-                        raise InvalidInput("start: the document before it has no end", field="start")
-                    document = self._open(message)
-                case End():
-                    if document is None:
-                        raise InvalidInput("end: no document is open", field="end")
-                    # Reading goes on only when there is room for another document in work.
-                    await self._unanswered.acquire()
-                    await self._slots.acquire()
-                    tasks.create_task(self._finish(document, message))
-                    document = None
-                case data:
-                    if document is None:
-                        raise InvalidInput("content: no document is open", field="content")
-                    self._append(document, data)
-        if document is not None:
-            raise InvalidInput(f"end: missing for document {document.start.document_id!r}", field="end")
+        try:
+            async for message in messages:
+                match message:
+                    case Start():
+                        if document is not None:
+                            raise InvalidInput("start: the document before it has no end", field="start")
+                        document = self._open(message)
+                    case End():
+                        if document is None:
+                            raise InvalidInput("end: no document is open", field="end")
+                        # Reading goes on only when there is room for another document in work.
+                        await self._unanswered.acquire()
+                        await self._slots.acquire()
+                        tasks.create_task(self._finish(document, message))
+                        document = None
+                    case data:
+                        if document is None:
+                            raise InvalidInput("content: no document is open", field="content")
+                        await self._append(document, data)
+            if document is not None:
+                raise InvalidInput(f"end: missing for document {document.start.document_id!r}", field="end")
+        finally:
+            if document is not None:
+                await asyncio.shield(document.content.discard())
 
     def _open(self, start: Start) -> _Open:
-        document = _Open(index=self._opened, start=start)
+        document = _Open(index=self._opened, start=start, content=self._acceptance.receive())
         self._opened += 1
         if self._opened > DOCUMENTS_MAX:
             raise InvalidInput(f"start: more than {DOCUMENTS_MAX} documents in one stream", field="start")
@@ -176,23 +183,29 @@ class UploadStream:
         self._seen.add(start.document_id)
         return document
 
-    def _append(self, document: _Open, data: bytes) -> None:
+    async def _append(self, document: _Open, data: bytes) -> None:
         if document.failure is not None:
             return
-        if len(document.content) + len(data) > self._document_bytes_max:
+        if document.content.size + len(data) > self._document_bytes_max:
             document.failure = InvalidInput(
                 f"content: larger than document_bytes_max = {self._document_bytes_max} bytes", field="content"
             )
-            document.content.clear()
-            return
-        document.content += data
+        else:
+            try:
+                await document.content.write(data)
+            except Exception as error:  # noqa: BLE001 - a store that is down or full is this document's failure, not the stream's
+                document.failure = _failure(error, document)
+        if document.failure is not None:
+            await document.content.discard()
 
     async def _finish(self, document: _Open, end: End) -> None:
         try:
+            outcome = None
             try:
                 outcome = await self._accepted(document, end)
             finally:
-                document.content.clear()
+                if not isinstance(outcome, Accepted):
+                    await asyncio.shield(document.content.discard())
                 self._slots.release()
             if isinstance(outcome, Accepted) and not self._acceptance.accepted_only:
                 outcome = await self._ended(document, outcome)
@@ -208,18 +221,14 @@ class UploadStream:
             return document.failure
         if self._draining.is_set():
             return Draining()
-        content = bytes(document.content)
-        if end.sha256 and hashlib.sha256(content).digest() != end.sha256:
+        if end.sha256 and document.content.sha256 != end.sha256:
             return InvalidInput("sha256: not the digest of the content that arrived", field="sha256")
         try:
-            upload = document.start.make(content)
-            await self._say(document, Received(size=len(content)))
+            upload = document.start.make(await document.content.finish())
+            await self._say(document, Received(size=document.content.size))
             return Accepted(operation=await self._acceptance.accept(upload, document.start.request_id))
-        except GannetError as error:
-            return error
-        except Exception:  # noqa: BLE001 - the root of a document's task: a bug or a full disk must not end the others
-            _log.exception("document failed", document_id=document.start.document_id)
-            return InternalError("internal error; the gateway's log has it")
+        except Exception as error:  # noqa: BLE001 - the root of a document's task: a bug or a full disk must not end the others
+            return _failure(error, document)
 
     async def _ended(self, document: _Open, accepted: Accepted) -> Job | Draining | GannetError:
         ended = asyncio.ensure_future(self._acceptance.ended(accepted.operation))
@@ -232,3 +241,10 @@ class UploadStream:
             return Draining() if error.reason == "DRAINING" else error
         finally:
             ended.cancel()
+
+
+def _failure(error: Exception, document: _Open) -> GannetError:
+    if isinstance(error, GannetError):
+        return error
+    _log.error("document failed", document_id=document.start.document_id, exc_info=error)
+    return InternalError("internal error; the gateway's log has it")

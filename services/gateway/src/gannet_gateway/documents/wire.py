@@ -10,12 +10,13 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from gannet.gateway.v1 import documents_pb2
+from gannet_gateway.blobs.uploads import StoredUpload
 from gannet_gateway.documents.ingest import Upload
 from gannet_gateway.documents.upload import Accepted, Ack, Draining, End, Message, Received, Start
 from gannet_gateway.ledger.job import Job
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
-from gannet_gateway.parsing.parser import check_mime_type
+from gannet_gateway.parsing.parser import Held, check_mime_type
 from gannet_gateway.tenants.identities import check_readers
 from gannet_gateway.vectors.points import GENERATION_NEVER, Candidate
 from gannet_service.errors import InvalidInput, Overloaded, to_status
@@ -71,14 +72,14 @@ def to_uploads(
         if len(document.content) > document_bytes_max:
             problem = f"{field}.content: larger than document_bytes_max = {document_bytes_max} bytes"
             raise InvalidInput(problem, field=f"{field}.content")
-        uploads.append(_maker(document.start, parent)(document.content))
+        uploads.append(_maker(document.start, parent)(Held(document.content)))
     if len({upload.name for upload in uploads}) < count:
         raise InvalidInput("documents: an id comes twice", field="documents")
     return uploads
 
 
-def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callable[[bytes], Upload]:
-    def make(content: bytes) -> Upload:
+def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callable[[Held | StoredUpload], Upload]:
+    def make(content: Held | StoredUpload) -> Upload:
         check_request_id(start.request_id)
         title_bytes = len(start.title.encode())
         if title_bytes > TITLE_BYTES_MAX:

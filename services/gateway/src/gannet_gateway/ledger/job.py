@@ -33,9 +33,15 @@ class Failure:
     field: str = ""
 
 
+CONTENT_SHA256 = "content_sha256"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A document to accept. Its bytes are in the blob store; `digest` is over all that `request_id` stands for, where there is one."""
+    """A document to accept; `fields` are its upload's, and CONTENT_SHA256, in hex.
+
+    Its bytes are in the blob store; `digest` is over all that `request_id` stands for, where there is one.
+    """
 
     document: DocumentName
     operation: str

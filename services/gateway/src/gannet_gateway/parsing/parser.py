@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -61,6 +62,11 @@ class Held:
     def size(self) -> int:
         """Its length in bytes."""
         return len(self.content)
+
+    @property
+    def sha256(self) -> bytes:
+        """The digest of its bytes."""
+        return hashlib.sha256(self.content).digest()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Its bytes, cut to what a pipe takes well."""

@@ -13,6 +13,7 @@ from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.ledger.sources import Run, Source, Sources
 from gannet_gateway.names import CollectionName, check_document_id
+from gannet_gateway.parsing.parser import Held
 from gannet_gateway.sources.files import BrokenFile, Files, SourceFile, Unreachable
 from gannet_gateway.sources.schedule import next_run_at_s
 from gannet_service.errors import GannetError, NotFound
@@ -153,7 +154,7 @@ class SourceRunner:
         try:
             upload = Upload(
                 name=collection.name.document(check_document_id(_document_id(source, file.path), "path")),
-                content=await asyncio.to_thread(file.read),
+                content=Held(await asyncio.to_thread(file.read)),
                 mime_type=file.mime_type,
                 title="",
                 metadata={SOURCE_KEY: source.name.source},
