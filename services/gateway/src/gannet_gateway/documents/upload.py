@@ -200,7 +200,7 @@ class UploadStream:
 
     async def _finish(self, document: _Open, end: End) -> None:
         try:
-            outcome = None
+            outcome: Accepted | Job | Draining | GannetError = Draining()
             try:
                 outcome = await self._accepted(document, end)
             finally:
