@@ -95,7 +95,7 @@ consistency: setup-dev ## many seeds of crashes against snapshot consistency; SE
 
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
-.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search bench-extractive bench-verify clean bench-answer
+.PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search bench-ingest bench-extractive bench-verify clean bench-answer
 eval: setup models ## retrieval quality on ../shared/data, as a table
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py
 
@@ -132,6 +132,9 @@ bench-overload: setup models ## the embedder under five times its capacity: good
 
 bench-search: setup models ## searches of 100,000 passages beside a haystack pipeline; installs it for itself (10 minutes, the first time more)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_search.py
+
+bench-ingest: setup models ## documents through the whole stack beside the embedder alone; memory (4 minutes)
+	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_ingest.py
 
 bench-answer: setup models ## whole extractive answers from 100,000 passages, stage by stage (3 minutes, the first time more)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/bench_answer.py

@@ -141,9 +141,9 @@ def gateway() -> dict[str, str]:
     return {"target": f"127.0.0.1:{stack.services(NAME)['gateway']['port']}", "key": key}
 
 
-def cpu_s(services: Sequence[str]) -> dict[str, float]:
-    """Processor seconds that each process has taken so far."""
-    running = stack.services(NAME)
+def cpu_s(services: Sequence[str], name_of_stack: str = NAME) -> dict[str, float]:
+    """Processor seconds that each process of a stack has taken so far."""
+    running = stack.services(name_of_stack)
     taken: dict[str, float] = {}
     for name in services:
         fields = Path(f"/proc/{running[name]['pid']}/stat").read_text().rpartition(")")[2].split()
