@@ -22,10 +22,8 @@ from gannet_gateway.documents.sweeper import Sweeper
 from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.job import Job, JobState
 from gannet_gateway.ledger.jobs import Jobs
-from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.operations import Operation, Operations
-from gannet_gateway.ledger.records import Purpose
 from gannet_gateway.ledger.schema import jobs as job_rows
 from gannet_gateway.names import OperationName
 from gannet_gateway.parsing.parser import Held as InMemory
@@ -381,24 +379,6 @@ async def test_work_is_bounded(make_gateway: MakeGateway, embedder: FakeEmbedder
     assert [(await gateway.job(name)).attempt for name in names] == [1, 1, 0, 0]
     held.let.set()
     assert [(await gateway.ended(name)).attempt for name in names] == [1, 1, 1, 1]
-
-
-async def test_journal_claims_of_one_moment_share_a_transaction(journal: Journal, database: Database):
-    """A transaction costs milliseconds, whatever is in it."""
-    begun = 0
-    real = database.writing
-
-    def counted() -> Any:
-        nonlocal begun
-        begun += 1
-        return real()
-
-    database.writing = counted  # pyright: ignore[reportAttributeAccessIssue]
-    claims = await asyncio.gather(
-        *(journal.claim(COLLECTION.document(f"d{number}"), Purpose.WRITE) for number in range(20))
-    )
-    assert len({claim.holder for claim in claims}) == 20
-    assert begun == 1
 
 
 async def test_upload_whose_gateway_died_before_it_was_accepted_is_deleted(

@@ -1,10 +1,12 @@
 import asyncio
+from typing import Any
 
 import pytest
 from unit.gateway.conftest import Clock
 from unit.gateway.fakes import COLLECTION, change, published
 
 from gannet_gateway.ledger.claiming import Claimed
+from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.journal import Journal
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Purpose
@@ -246,3 +248,21 @@ async def test_purge_forgets_every_revision_and_raises_the_epoch(journal: Journa
     assert await ledger.find_document(NAME) is None
     assert (await ledger.collection_settings(COLLECTION)).cache_epoch == 1
     assert (await journal.claim(NAME, WRITE)).revision == 1
+
+
+async def test_journal_claims_of_one_moment_share_a_transaction(journal: Journal, database: Database):
+    """A transaction costs milliseconds, whatever is in it."""
+    begun = 0
+    real = database.writing
+
+    def counted() -> Any:
+        nonlocal begun
+        begun += 1
+        return real()
+
+    database.writing = counted  # pyright: ignore[reportAttributeAccessIssue]
+    claims = await asyncio.gather(
+        *(journal.claim(COLLECTION.document(f"d{number}"), Purpose.WRITE) for number in range(20))
+    )
+    assert len({claim.holder for claim in claims}) == 20
+    assert begun == 1

@@ -53,7 +53,6 @@ async def main() -> None:
     searcher = Searcher(embedder, retriever, reranker, config)
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)
-    operations = OperationServicer(ingestion)
     sources = sourcing(config, database, ledger=ledger, ingester=ingestion.ingester)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
@@ -79,7 +78,7 @@ async def main() -> None:
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
             partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
-            *(servicer.add_to for servicer in (operations, sources.servicer, *answers.servicers)),
+            *(servicer.add_to for servicer in (OperationServicer(ingestion), sources.servicer, *answers.servicers)),
         ],
         health=Health(
             SERVICES,
