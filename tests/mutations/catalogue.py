@@ -144,8 +144,8 @@ CONTRACT = (
         "stubs are fresh, fields documented",
         "tests/contract/test_protos.py",
         "protos/gannet/gateway/v1/search.proto",
-        "  // parent is ",
-        "  // The parent, ",
+        "  // page_token continues a search",
+        "  // It continues a search",
     ),
     one("modules are small", "tests/contract/test_sizes.py", f"{GATEWAY}/paging.py", "", "\n" * 400),
 )
