@@ -1,6 +1,8 @@
 """A server with more than one model, and with more open streams than anyone has threads."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import grpc
@@ -10,9 +12,9 @@ from reference import tiny_model
 
 from gannet.embedder.v1 import embedder_pb2 as pb
 from gannet.embedder.v1.embedder_pb2_grpc import EmbedderStub
-from gannet_service.errors import NotFound
+from gannet_service.errors import DependencyUnavailable, NotFound, from_rpc_error
 
-STREAMS = 1000
+STREAMS = 2000
 MANIFEST = """
 [models.{name}]
 kind = "bi-encoder"
@@ -27,7 +29,16 @@ prompts = {{ query = "one two " }}
 @pytest.fixture(scope="module")
 def two_models(start_service, tmp_path_factory: pytest.TempPathFactory):
     """An embedder that serves "first" and, beside it, "second"."""
-    folder: Path = tmp_path_factory.mktemp("models")
+    return start_service("gannet_embedder", _settings(tmp_path_factory.mktemp("models")))
+
+
+@pytest.fixture
+def two_models_to_stop(start_service, tmp_path: Path):
+    """Another such embedder, which does not outlive its test; it would give calls in work five minutes."""
+    return start_service("gannet_embedder", _settings(tmp_path) | {"GANNET_EMBEDDER_GRACE_S": 300})
+
+
+def _settings(folder: Path) -> dict[str, object]:
     for seed, name in enumerate(("first", "second")):
         tiny_model.write(folder / name, weights=tiny_model.random_weights(seed=seed))
     entries = [MANIFEST.format(name="first", tokens_max=12), MANIFEST.format(name="second", tokens_max=16)]
@@ -37,9 +48,9 @@ def two_models(start_service, tmp_path_factory: pytest.TempPathFactory):
         "MANIFEST": folder / "models.toml",
         "MODEL": "first",
         "EXTRA_MODELS": '["second"]',
-        "CONCURRENT_RPCS_MAX": STREAMS + 100,
+        "CONCURRENT_RPCS_MAX": 8,  # streams that wait are not calls in work
     }
-    return start_service("gannet_embedder", {f"GANNET_EMBEDDER_{name}": value for name, value in settings.items()})
+    return {f"GANNET_EMBEDDER_{name}": value for name, value in settings.items()}
 
 
 @pytest.fixture
@@ -105,6 +116,23 @@ async def test_thousand_open_streams_are_answered_and_take_no_threads(two_models
     for call in calls:
         await call.done_writing()
     assert [await call.read() for call in calls] == [grpc.aio.EOF] * STREAMS
+
+
+async def test_open_streams_end_when_the_server_is_told_to_stop(two_models_to_stop, open_channel):
+    """Each gets the answer to what it asked, then hears that the server is going away, long before the grace is over."""
+    embedder = EmbedderStub(open_channel(two_models_to_stop.address))
+    calls = [embedder.EmbedStream() for _ in range(20)]
+    for call in calls:
+        await call.write(pb.EmbedStreamRequest(request=ask()))
+        assert (await call.read()).WhichOneof("outcome") == "response"
+
+    os.kill(two_models_to_stop.pid, signal.SIGTERM)
+
+    for call in calls:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        error = from_rpc_error(caught.value)
+        assert (type(error), error.reason) == (DependencyUnavailable, "DRAINING")
 
 
 def _threads(pid: int) -> int:

@@ -49,6 +49,7 @@ async def running(
     talk: Callable[[AsyncIterator[StringValue]], AsyncIterator[str]] | None = None,
     deadline_default_s: float = 30.0,
     concurrent_rpcs_max: int = 8,
+    concurrent_streams_max: int = 8,
     authenticate: Authenticate | None = None,
     admit: Admit | None = None,
     check_room: Mapping[str, CheckRoom] | None = None,
@@ -75,6 +76,7 @@ async def running(
     interceptor = ServerInterceptor(
         deadline_default_s=deadline_default_s,
         concurrent_rpcs_max=concurrent_rpcs_max,
+        concurrent_streams_max=concurrent_streams_max,
         authenticate=authenticate,
         admit=admit,
         check_room=check_room,

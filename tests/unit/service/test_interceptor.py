@@ -83,7 +83,7 @@ async def test_call_over_the_bound_is_refused_with_retry_info():
         await release.wait()
         return value
 
-    async with running(ask=hold, concurrent_rpcs_max=1) as echo:
+    async with running(ask=hold, concurrent_rpcs_max=1, concurrent_streams_max=1) as echo:
         held = asyncio.ensure_future(echo.ask(ASK))
         await entered.wait()
         refused = await refusal(echo.ask(ASK))
@@ -92,6 +92,47 @@ async def test_call_over_the_bound_is_refused_with_retry_info():
         release.set()
         assert (await held).value == "a"
         assert (await echo.ask(ASK)).value == "a"
+
+
+async def test_open_streams_take_no_place_of_calls_and_have_a_bound_of_their_own():
+    """Callers who keep a stream open do not shut out those who ask once."""
+    opened = asyncio.Event()
+
+    async def wait(requests: AsyncIterator[StringValue]) -> AsyncIterator[str]:
+        opened.set()
+        async for request in requests:
+            yield request.value
+
+    async with running(ask=remaining, talk=wait, concurrent_rpcs_max=1, concurrent_streams_max=1) as echo:
+        held = echo.talk()
+        await held.write(ASK)
+        await opened.wait()
+        assert await echo.ask(ASK)
+        refused = await refusal(echo.talk().read())
+        assert (type(refused), refused.message) == (errors.Overloaded, "1 streams are open already")
+        await held.done_writing()
+        assert [(await held.read()).value, await held.read()] == ["a", grpc.aio.EOF]
+        again = echo.talk()
+        await again.write(ASK)
+        assert (await again.read()).value == "a"
+        again.cancel()
+
+
+async def test_drain_tells_open_streams():
+    """A handler that waits for its caller learns that the server is going away."""
+
+    async def until_draining(_requests: AsyncIterator[StringValue]) -> AsyncIterator[str]:
+        yield "open"
+        await call.draining()
+        yield "draining"
+
+    async with running(talk=until_draining) as echo:
+        stream = echo.talk()
+        assert (await stream.read()).value == "open"
+        echo.interceptor.drain()
+        echo.interceptor.drain()
+        assert [(await stream.read()).value, await stream.read()] == ["draining", grpc.aio.EOF]
+    await echo.interceptor.idle()
 
 
 async def test_bug_in_a_handler_hides_its_text():
@@ -176,10 +217,10 @@ async def test_cancelled_stream_closes_the_handler():
 async def test_draining_server_refuses_new_calls():
     """New calls are sent elsewhere; what is not ours, such as health, still answers."""
     async with running(ask=remaining) as echo:
-        echo.interceptor.draining = True
+        echo.interceptor.drain()
         refused = await refusal(echo.ask(ASK))
     assert (type(refused), refused.reason) == (errors.DependencyUnavailable, "DRAINING")
-    assert refused.retry_after_s == OVERLOAD_RETRY_S
+    assert refused.retry_after_s == errors.DRAINING_RETRY_S
 
 
 async def test_undecodable_request_names_the_field():
@@ -297,7 +338,7 @@ async def test_reply_is_returned_before_its_log_line_is_written():
         def invocation_metadata(self) -> tuple[()]:
             return ()
 
-    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1, concurrent_streams_max=1)
     serve = interceptor._unary(grpc.unary_unary_rpc_method_handler(answer), "/echo/Ask")
     with capture_logs() as lines:
         assert await serve(ASK, Context()) == "reply"
@@ -315,7 +356,7 @@ async def test_reply_of_bytes_goes_out_as_it_is():
     async def found(_details: object) -> grpc.RpcMethodHandler:
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=StringValue.SerializeToString)
 
-    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1, concurrent_streams_max=1)
     handler = await interceptor.intercept_service(found, SimpleNamespace(method="/echo/Ask"))
     replies = (StringValue(value="cached"), StringValue(value="cached").SerializeToString())
     assert [StringValue.FromString(handler.response_serializer(reply)).value for reply in replies] == ["cached"] * 2
@@ -329,7 +370,7 @@ async def test_handler_is_wrapped_once_and_unknown_methods_never():
         asked.append(details.method)
         return None if details.method == "/echo/None" else grpc.unary_unary_rpc_method_handler(find)
 
-    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1)
+    interceptor = ServerInterceptor(deadline_default_s=7.0, concurrent_rpcs_max=1, concurrent_streams_max=1)
     for method in ("/echo/Ask", "/echo/Ask", "/echo/None", "/echo/None"):
         await interceptor.intercept_service(find, SimpleNamespace(method=method))
     assert asked == ["/echo/Ask", "/echo/None", "/echo/None"]

@@ -76,7 +76,7 @@ async def test_refused_calls_share_a_log_line():
         with capture_logs() as logs:
             for _ in range(3):
                 await refusal(echo.ask(ASK))
-            echo.interceptor.draining = True
+            echo.interceptor.drain()
             await refusal(echo.ask(ASK))
             assert logs == []
             echo.interceptor.refusals.write()

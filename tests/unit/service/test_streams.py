@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gannet_service import call
+from gannet_service.call import Call
+from gannet_service.errors import NotReady
 from gannet_service.streams import in_order
 
 
@@ -137,3 +140,46 @@ async def test_in_order_request_that_cannot_be_read_takes_its_turn():
     assert [await anext(answers), await anext(answers)] == [10, 20]
     with pytest.raises(ValueError, match="bad request -3"):
         await anext(answers)
+
+
+async def test_in_order_when_the_server_leaves_answers_what_was_read_and_refuses_the_rest():
+    """No answer that is due is lost, and nothing more is read."""
+    draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    call.set_current(Call(method="/test/Talk", request_id="r", deadline=None, draining=draining))
+    gate, read = Gate(), []
+    answers = in_order(stream(range(9), read), gate.answer, in_flight_max=3)
+    first = asyncio.ensure_future(anext(answers))
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    draining.set_result(None)
+    gate.open(0, 1, 2)
+
+    assert [await first, await anext(answers), await anext(answers)] == [0, 10, 20]
+    with pytest.raises(NotReady) as caught:
+        await anext(answers)
+    assert caught.value.reason == "DRAINING"
+    assert read == [0, 1, 2]
+
+
+async def test_in_order_when_the_server_leaves_wakes_a_stream_that_waits():
+    """A caller who says nothing hears of it too; one who has said everything gets all answers and a good end."""
+    for is_done in (False, True):
+        draining: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        call.set_current(Call(method="/test/Talk", request_id="r", deadline=None, draining=draining))
+        gate, said = Gate(), asyncio.Event()
+
+        async def requests(said: asyncio.Event = said, *, is_done: bool = is_done) -> AsyncIterator[int]:
+            yield 1
+            if not is_done:
+                await said.wait()
+
+        gate.open(1)
+        answers = in_order(requests(), gate.answer, in_flight_max=4)
+        assert await anext(answers) == 10
+        last = asyncio.ensure_future(anext(answers))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        draining.set_result(None)
+        with pytest.raises(StopAsyncIteration if is_done else NotReady):
+            await last

@@ -1,5 +1,6 @@
 """What is known of the RPC in work: ids, deadline, tenant. Carried in a context variable, so that logs and outgoing calls have it."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Mapping
@@ -29,12 +30,21 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One RPC. `deadline` is a `time.monotonic()` instant, or None where there is none (bidirectional streams)."""
+    """One RPC.
+
+    Attributes:
+        method: full name, "/package.Service/Method".
+        request_id: the caller's, or a fresh one.
+        deadline: a `time.monotonic()` instant, or None where there is none (bidirectional streams).
+        principal: who calls; None before that is known, and in servers that let every call in.
+        draining: done once the server is going away; None where nobody tells.
+    """
 
     method: str
     request_id: str
     deadline: float | None
     principal: Principal | None = None
+    draining: asyncio.Future[None] | None = None
 
 
 _current: ContextVar[Call | None] = ContextVar("gannet_call", default=None)
@@ -68,6 +78,12 @@ def deadline_s() -> float | None:
     """The `time.monotonic()` instant at which the caller stops waiting; None where there is none."""
     call = _current.get()
     return None if call is None else call.deadline
+
+
+def draining() -> asyncio.Future[None] | None:
+    """What is done once the server is going away; None outside of an RPC."""
+    call = _current.get()
+    return None if call is None else call.draining
 
 
 def remaining_s(limit_s: float) -> float:

@@ -48,7 +48,16 @@ class ServiceConfig(BaseSettings):
     trace_sample_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces started here that are exported.")
     message_bytes_max: int = Field(16 << 20, ge=1 << 16, le=1 << 28, description="Largest message received, bytes.")
     concurrent_rpcs_max: int = Field(
-        512, ge=1, le=100_000, description="RPCs in work at once; more are refused with RESOURCE_EXHAUSTED."
+        512,
+        ge=1,
+        le=100_000,
+        description="RPCs in work at once, but for those whose callers stream; more are refused with RESOURCE_EXHAUSTED.",
+    )
+    concurrent_streams_max: int = Field(
+        512,
+        ge=1,
+        le=100_000,
+        description="RPCs open at once whose callers stream to the server; more are refused with RESOURCE_EXHAUSTED.",
     )
     deadline_default_s: float = Field(
         30.0, gt=0, le=3600, description="Deadline of a unary or server-streaming call whose caller gave none, seconds."

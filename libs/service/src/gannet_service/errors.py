@@ -14,6 +14,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "gannet"
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
+# Replicas are behind a balancer, which knows by then that this one is going away.
+DRAINING_RETRY_S = 0.5
 
 
 class GannetError(Exception):
@@ -106,6 +108,11 @@ class NotReady(GannetError):
 
     code = grpc.StatusCode.UNAVAILABLE
     default_reason = "NOT_READY"
+
+    @classmethod
+    def draining(cls) -> "NotReady":
+        """What a server that is going away says; the next one can be asked at once."""
+        return cls("the server is shutting down", reason="DRAINING", retry_after_s=DRAINING_RETRY_S)
 
 
 class Unimplemented(GannetError):

@@ -19,7 +19,7 @@ import structlog
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 
 from gannet_service import call as calls
 from gannet_service import metrics
@@ -61,21 +61,31 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         *,
         deadline_default_s: float,
         concurrent_rpcs_max: int,
+        concurrent_streams_max: int,
         authenticate: Authenticate | None = None,
         admit: Admit | None = None,
         check_room: Mapping[str, CheckRoom] | None = None,
     ) -> None:
         self._deadline_default_s = deadline_default_s
-        self._concurrent_rpcs_max = concurrent_rpcs_max
         self._authenticate = authenticate
         self._admit = admit
         self._check_room = check_room or {}
-        self._in_work = 0
+        self._rpcs = _Places(most=concurrent_rpcs_max, what="calls are in work", gauge=metrics.rpcs_in_work)
+        self._streams = _Places(most=concurrent_streams_max, what="streams are open", gauge=metrics.streams_open)
+        # What each open stream finds in `Call.draining`.
+        self._open: set[asyncio.Future[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._wrapped: dict[str, Handler] = {}
         self.refusals = Refusals()
-        self.draining = False
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse new calls from now on, and tell the streams that are open; calls in work go on."""
+        self._draining = True
+        for stream in self._open:
+            if not stream.done():
+                stream.set_result(None)
 
     async def idle(self) -> None:
         """Return as soon as no call is in work; calls that are exempt do not count."""
@@ -107,9 +117,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _unary(self, handler: Any, method: str) -> Callable[[Any, Context], Awaitable[Any]]:
         behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
         served = metrics.rpc_duration_s.labels(method, "OK")
+        places = self._streams if handler.request_streaming else self._rpcs
 
         async def serve(request: Any, context: Context) -> Any:
-            work = await self._begin(method, served, request, context, bounded=not handler.request_streaming)
+            work = await self._begin(method, served, request, context, places)
             try:
                 await self._identify(work)
                 async with _deadline(work.call):
@@ -127,9 +138,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, handler: Any, method: str) -> Callable[[Any, Context], AsyncIterator[Any]]:
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
         served = metrics.rpc_duration_s.labels(method, "OK")
+        places = self._streams if handler.request_streaming else self._rpcs
 
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
-            work = await self._begin(method, served, request, context, bounded=not handler.request_streaming)
+            work = await self._begin(method, served, request, context, places)
             try:
                 await self._identify(work)
                 # aclosing: a client that leaves must end the handler now, not when the garbage collector comes by.
@@ -150,30 +162,35 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
         return serve
 
-    async def _begin(self, method: str, served: Histogram, request: Any, context: Context, *, bounded: bool) -> _Work:
+    async def _begin(self, method: str, served: Histogram, request: Any, context: Context, places: _Places) -> _Work:
         """Take the call in, or refuse it at once and raise."""
         started = time.monotonic()
         left_s = cast("float | None", context.time_remaining())
-        if bounded:
+        is_stream = places is self._streams
+        if not is_stream:
             left_s = self._deadline_default_s if left_s is None else min(left_s, 86_400.0)
         deadline = None if left_s is None else started + left_s
         try:
-            self._refuse_without_room(method, request, started, deadline)
+            self._refuse_without_room(method, request, started, deadline, places)
         except GannetError as error:
             self.refusals.count(method, error)
             await context.abort(error.code, error.message, refusal_metadata(error))
         except Exception as error:  # noqa: BLE001 - a bug of the check's, answered like one of a handler's
-            await _Work(method, served, context, started, deadline).fail(error)
-        self._in_work += 1
+            await _Work(method, served, context, places, started=started, deadline=deadline).fail(error)
+        places.take(1)
         self._idle.clear()
-        metrics.rpcs_in_work.set(self._in_work)
-        return _Work(method, served, context, started, deadline)
+        draining = asyncio.get_running_loop().create_future() if is_stream else None
+        if draining is not None:
+            self._open.add(draining)
+        return _Work(method, served, context, places, started=started, deadline=deadline, draining=draining)
 
-    def _refuse_without_room(self, method: str, request: Any, now: float, deadline: float | None) -> None:
-        if self.draining:
-            raise NotReady("the server is shutting down", reason="DRAINING", retry_after_s=OVERLOAD_RETRY_S)
-        if self._in_work >= self._concurrent_rpcs_max:
-            raise Overloaded(f"{self._concurrent_rpcs_max} calls are in work already", retry_after_s=OVERLOAD_RETRY_S)
+    def _refuse_without_room(
+        self, method: str, request: Any, now: float, deadline: float | None, places: _Places
+    ) -> None:
+        if self._draining:
+            raise NotReady.draining()
+        if places.taken >= places.most:
+            raise Overloaded(f"{places.most} {places.what} already", retry_after_s=OVERLOAD_RETRY_S)
         if deadline is None:
             return
         if deadline <= now:
@@ -195,20 +212,45 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
     def _release(self, work: _Work) -> None:
         if work.leave is not None:
             work.leave()
-        self._in_work -= 1
-        if not self._in_work:
+        if work.call.draining is not None:
+            self._open.discard(work.call.draining)
+        work.places.take(-1)
+        if not self._rpcs.taken and not self._streams.taken:
             self._idle.set()
-        metrics.rpcs_in_work.set(self._in_work)
+
+
+class _Places:
+    """How many calls of a kind are in work, and how many may be."""
+
+    def __init__(self, *, most: int, what: str, gauge: Gauge) -> None:
+        self.most = most
+        self.what = what
+        self.taken = 0
+        self._gauge = gauge
+
+    def take(self, places: int) -> None:
+        """Take places, or give them back."""
+        self.taken += places
+        self._gauge.set(self.taken)
 
 
 class _Work:
     """One call on its way: its span, its clock, and how it ends."""
 
     def __init__(
-        self, method: str, served: Histogram, context: Context, started: float, deadline: float | None
+        self,
+        method: str,
+        served: Histogram,
+        context: Context,
+        places: _Places,
+        *,
+        started: float,
+        deadline: float | None,
+        draining: asyncio.Future[None] | None = None,
     ) -> None:
         self.metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.messages = 0
+        self.places = places
         self.leave: Callable[[], None] | None = None
         self._context = context
         self._method = method
@@ -219,7 +261,7 @@ class _Work:
         self._span: Span = _tracer.start_span(method.lstrip("/"), context=parent, kind=SpanKind.SERVER)
         # Every RPC has a task of its own, so what is set here is gone with it.
         otel_context.attach(trace.set_span_in_context(self._span, parent))
-        self.call = Call(method=method, request_id=self._request_id, deadline=deadline)
+        self.call = Call(method=method, request_id=self._request_id, deadline=deadline, draining=draining)
         calls.set_current(self.call)
 
     def identify(self, principal: Principal) -> None:

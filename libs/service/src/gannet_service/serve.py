@@ -81,6 +81,7 @@ async def serve(
     interceptor = ServerInterceptor(
         deadline_default_s=config.deadline_default_s,
         concurrent_rpcs_max=config.concurrent_rpcs_max,
+        concurrent_streams_max=config.concurrent_streams_max,
         authenticate=authenticate,
         admit=admit,
         check_room=check_room,
@@ -104,7 +105,7 @@ async def serve(
             readiness.cancel()  # or a warm-up that ends in the middle of the drain would say SERVING
             await health.drain()
             await asyncio.sleep(config.drain_s)
-            interceptor.draining = True
+            interceptor.drain()
             for hook in drain:
                 hook()
             for task in running:
@@ -131,7 +132,7 @@ async def _stop(server: grpc.aio.Server, interceptor: ServerInterceptor, grace_s
     New calls are refused in words meanwhile. `server.stop` alone left some of them hanging for the whole grace, and waited for
     watchers of the health service, who never leave.
     """
-    interceptor.draining = True
+    interceptor.drain()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await interceptor.idle()

@@ -1,56 +1,21 @@
 """The reranker's settings: `GANNET_RERANKER_*` in the environment, `[reranker]` in a TOML file."""
 
-from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from gannet_service.config import ServiceConfig
+from gannet_service.model_config import ModelServiceConfig
 
 
-class RerankerConfig(ServiceConfig):
-    """What the reranker needs beyond every server's settings."""
+class RerankerConfig(ModelServiceConfig):
+    """What the reranker needs beyond the settings of every server of models."""
 
     model_config = SettingsConfigDict(env_prefix="GANNET_RERANKER_")
     service: ClassVar[str] = "reranker"
 
     model: str = Field(
         "reranker-minilm-l6-qa", description="Manifest name of the cross-encoder; it answers requests that name none."
-    )
-    extra_models: list[str] = Field(
-        [],
-        max_length=64,
-        description="Manifest names of cross-encoders that are served too, to requests that name them; a JSON list in the environment.",
-    )
-    models_dir: Path = Field(Path(".gannet/models"), description="Folder of the built models (`make models`).")
-    manifest: Path | None = Field(
-        None,
-        description="A TOML manifest of your own, merged over the built-in one; empty uses the built-in one alone.",
-    )
-    device: Literal["cpu", "cuda"] = Field(
-        "cpu", description="Where the models run; cuda needs the package onnxruntime-gpu in place of onnxruntime."
-    )
-    gpu_index: int = Field(0, ge=0, le=63, description="Which GPU, for `device` cuda.")
-    gpu_batch_tokens_max: int = Field(
-        16_384,
-        ge=64,
-        le=1 << 20,
-        description="Most tokens of one batch on a GPU, padding included; the start measures whether fewer are as fast.",
-    )
-    precision: Literal["", "int8", "fp16", "fp32"] = Field(
-        "",
-        description="Precision of the weights of all models; empty means each model's default in the manifest, but fp32 where the CPU "
-        "has no int8 dot products, and fp16 on a GPU. Replicas on unequal CPUs need one precision named here, or their vectors differ.",
-    )
-    sessions: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="Pairs read at once, by all models together; 0 means one per `threads` available cores, or 64 on a GPU.",
-    )
-    threads: int = Field(
-        1, ge=1, le=256, description="Cores that the model uses per pair; several pairs side by side are faster."
     )
     queue_texts_max: int = Field(
         2048,
@@ -70,17 +35,6 @@ class RerankerConfig(ServiceConfig):
         ge=1,
         le=256,
         description="Windows read of a passage that is too long for the model, each sharing a quarter with the next; 1 cuts passages.",
-    )
-    text_bytes_max: int = Field(
-        65_536, ge=1, le=1 << 24, description="Longest query or passage, bytes of UTF-8; a longer one is refused."
-    )
-
-    stream_requests_max: int = Field(
-        4,
-        ge=1,
-        le=1024,
-        description="Messages of one stream in work at once; the server reads no further ahead. Every open stream counts in "
-        "`concurrent_rpcs_max`.",
     )
 
     @model_validator(mode="after")
