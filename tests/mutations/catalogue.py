@@ -1,6 +1,7 @@
 """The deliberate breaks: which promise each one breaks, where, and the test that must notice."""
 
 from answering import ANSWERING
+from expanding import EXPANDING
 from generating import GENERATING
 from guarding import GUARDING
 from mutation import GATEWAY, INFERENCE, KERNEL, SERVICE, Mutation, forbidden_import, one
@@ -322,7 +323,7 @@ KERNELS = (
 
 MUTATIONS = (
     *REFUSING, *CHUNKING,
-    *DECODING,
+    *DECODING, *EXPANDING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
     *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED, *BATCHES,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from integration.gateway.conftest import Stack
 from integration.gateway.stack import TIMEOUT_S, Client, refusal
 
@@ -57,6 +58,23 @@ async def test_collection_decides_whether_its_replies_are_cached(settings: Setti
     assert [await settings.searched("policy") for _ in range(2)] == [UNASKED, UNASKED]
     assert not (await settings.update(["cache_results"])).HasField("cache_results")
     assert await settings.searched("policy") in (MISS, LOCAL)
+
+
+async def test_collection_decides_how_long_its_replies_are_cached(settings: Settings):
+    """From the next search on: what was cached before is not asked for again; without the setting it is the server's time."""
+    assert [await settings.searched("policy") for _ in range(2)] == [MISS, LOCAL]
+    changed = await settings.update(["cache_ttl"], cache_ttl=Duration(seconds=86_400))
+    assert (changed.cache_ttl.seconds, await settings.searched("policy")) == (86_400, MISS)
+    assert await settings.searched("policy") == LOCAL
+    assert not (await settings.update(["cache_ttl"])).HasField("cache_ttl")
+    assert await settings.searched("policy") == LOCAL
+
+
+@pytest.mark.parametrize("seconds", [-1, 0, 2_592_001])
+async def test_update_of_a_time_to_live_out_of_bounds_is_refused(seconds: int, settings: Settings):
+    """By the field's name."""
+    refused = await refusal(settings.update(["cache_ttl"], cache_ttl=Duration(seconds=seconds)))
+    assert (type(refused), refused.field) == (errors.InvalidInput, "collection.cache_ttl")
 
 
 async def test_update_changes_what_the_mask_names_and_nothing_else(settings: Settings):

@@ -17,7 +17,7 @@ from gannet_gateway.search.filter import parse
 from gannet_gateway.vectors import lists
 from gannet_gateway.vectors.lists import Found, Fusion, Method, Placed
 from gannet_gateway.vectors.points import Sparse
-from gannet_gateway.vectors.retriever import Retriever, Wanted
+from gannet_gateway.vectors.retriever import Phrasing, Retriever, Wanted
 from gannet_gateway.vectors.visible import Snapshot, passages
 from gannet_service import call
 
@@ -102,6 +102,38 @@ async def test_search_of_one_stage_is_filtered(dense: Any, sparse: Any):
 async def test_sparse_search_of_stop_words_asks_nothing():
     """No term, no passage."""
     assert await asked_for(None, NO_TERMS) == []
+
+
+async def test_search_of_several_phrasings_filters_and_weighs_every_prefetch():
+    """A phrasing's lists are looked up as the query's own are, and weigh what it weighs of them; one without terms has one list."""
+    others = (
+        Phrasing(dense=DENSE, sparse=SPARSE, weight=0.5),
+        Phrasing(dense=DENSE, sparse=NO_TERMS, weight=0.25),
+    )
+    (asked,) = await asked_for(DENSE, SPARSE, dense_score_min=0.25, phrasings=others)
+    assert [prefetch.using for prefetch in asked.prefetch] == ["dense", "bm25", "dense", "bm25", "dense"]
+    for prefetch in asked.prefetch:
+        assert conditions(prefetch.filter) == VISIBLE
+        if prefetch.using == "bm25":
+            assert conditions(prefetch.params.idf.corpus) == VISIBLE
+    assert [prefetch.score_threshold for prefetch in asked.prefetch] == [0.25, None, 0.25, None, 0.25]
+    assert asked.query.rrf == models.Rrf(k=60, weights=[1.0, 2.0, 0.5, 1.0, 0.25])
+
+
+async def test_search_of_a_phrasing_alone_is_a_fusion():
+    """A query of stop words in a search by words: what is found has a fusion's score, as the reply says."""
+    (asked,) = await asked_for(None, NO_TERMS, phrasings=(Phrasing(dense=None, sparse=SPARSE, weight=0.5),))
+    assert ([prefetch.using for prefetch in asked.prefetch], asked.query.rrf.weights) == (["bm25"], [1.0])
+
+
+def test_lists_of_phrasings_fused_here_are_fused_as_qdrant_does():
+    """Every list adds its reciprocal rank; places are those in the query's own lists, and none for what only a phrasing found."""
+    own, both, other = (Found(candidate=candidate(ordinal, score=1.0)) for ordinal in range(3))
+    found = lists.fused([own, both], None, FUSION, [([other, both], 0.5)])
+    scores = {one.candidate.ordinal: one.candidate.score for one in found}
+    assert scores == pytest.approx({0: 1 / 60, 1: 1 / 61 + 1 / (2 / 0.5 + 59), 2: 1 / (1 / 0.5 + 59)})
+    ranks = {one.candidate.ordinal: one.dense and one.dense.rank for one in found}
+    assert ranks == {0: 1, 1: 2, 2: None}
 
 
 async def test_hybrid_search_for_many_bounds_its_prefetch():

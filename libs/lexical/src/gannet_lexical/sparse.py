@@ -3,6 +3,7 @@
 import re
 import threading
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,11 +59,12 @@ class Bm25Encoder:
     are stored in indexes: they never change. Among 100,000 terms about one pair shares an id, and its counts add up.
     """
 
-    def __init__(self, language: str = "en") -> None:
+    def __init__(self, language: str = "en", *, also_stopped: Collection[str] = ()) -> None:
         """Prepares an empty word table.
 
         Args:
             language: ISO 639-1, one of LANGUAGES.
+            also_stopped: words, folded, that are left out beside the language's own stop words.
 
         Raises:
             ValueError: there is no stemmer for the language.
@@ -70,7 +72,7 @@ class Bm25Encoder:
         if language not in _STEMMERS:
             raise ValueError(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
         self.language = language
-        self._stop_words = STOP_WORDS.get(language, frozenset())
+        self._stop_words = STOP_WORDS.get(language, frozenset()).union(also_stopped)
         # The memo is the table below; Snowball's own would hold every word a second time.
         self._stemmer = Stemmer.Stemmer(_STEMMERS[language], 0)
         self._lock = threading.Lock()

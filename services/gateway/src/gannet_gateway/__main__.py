@@ -19,6 +19,7 @@ from gannet_gateway.documents.servicer import DocumentServicer
 from gannet_gateway.ledger import engine
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.operations.servicer import OperationServicer
+from gannet_gateway.search.build import expanding
 from gannet_gateway.search.clients import Reranker
 from gannet_gateway.search.search import Searcher
 from gannet_gateway.search.servicer import SearchServicer
@@ -50,7 +51,7 @@ async def main() -> None:
     reranker = Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
     retriever = Retriever(qdrant, timeout_s=config.search_timeout_s)
-    searcher = Searcher(embedder, retriever, reranker, config)
+    searcher = Searcher(embedder, retriever, reranker, config, expanding(config, generator, caches, callers.quotas))
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)
     sources = sourcing(config, database, ledger=ledger, ingester=ingestion.ingester)

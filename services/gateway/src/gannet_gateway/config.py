@@ -253,6 +253,12 @@ class GatewayConfig(ServiceConfig):
     rerank_weight: float = Field(
         0.3, gt=0, le=100, description="Weight of the reranker's z-score beside the first stage's, likewise."
     )
+    expand_budget: float = Field(
+        0.4,
+        gt=0,
+        le=1,
+        description="Share of the time left that a generator may take to phrase a query in other ways before the search goes on without.",
+    )
     embed_budget: float = Field(
         0.4,
         gt=0,
@@ -266,6 +272,9 @@ class GatewayConfig(ServiceConfig):
         0.5, gt=0, le=1, description="Share of the time left that the reranker may take before it is skipped."
     )
 
+    expand_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="Most time for a generator to phrase a query in other ways, seconds."
+    )
     embed_timeout_s: float = Field(5.0, gt=0, le=60, description="Most time for a query's vectors, seconds.")
     search_timeout_s: float = Field(
         10.0, gt=0, le=60, description="Most time for one request to the vector store, seconds."

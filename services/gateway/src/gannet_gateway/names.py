@@ -1,6 +1,7 @@
 """Resource names: `tenants/{tenant}/collections/{collection}/documents/{document}`, parsed, checked and written."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gannet_service import call
@@ -8,8 +9,10 @@ from gannet_service.errors import InvalidInput, PermissionDenied
 
 OWN_TENANT = "-"
 DOCUMENT_ID_BYTES_MAX = 512
+GENERATORS_MAX = 4
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
+_GENERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _COLLECTION_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -214,3 +217,13 @@ def _own_tenant(tenant: str, field: str) -> str:
     if tenant in (OWN_TENANT, own):
         return own
     raise PermissionDenied(f"{field}: these credentials are for another tenant", field=field)
+
+
+def to_generators(names: Sequence[str], field: str) -> tuple[str, ...]:
+    """Names of generators, checked."""
+    if len(names) > GENERATORS_MAX:
+        raise InvalidInput(f"{field}: {len(names)} names; the limit is {GENERATORS_MAX}", field=field)
+    for name in names:
+        if not _GENERATOR.fullmatch(name):
+            raise InvalidInput(f"{field}: {name[:100]!r} is not the name of a generator", field=field)
+    return tuple(dict.fromkeys(names))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.gateway.fakes import collection_record
 
-from gannet_gateway.cache.keys import cache_key, normalised, result_key
+from gannet_gateway.cache.keys import cache_key, cache_window, normalised, result_key
 from gannet_gateway.names import CollectionName
 from gannet_gateway.search.query import Mode, Query, Rerank
 from gannet_gateway.vectors.retriever import Fusion
@@ -128,3 +128,13 @@ def test_result_key_is_the_callers():
     ]
     keys = {result_key(collection_record(), dataclasses.replace(QUERY, identities=identities)) for identities in sets}
     assert len(keys) == len(sets)
+
+
+def test_cache_window_is_as_long_as_the_collection_says():
+    """A reply is looked for in the window that it was made in, and not from its end on; without a time to live in one without end."""
+    record = collection_record(created_at_s=1000.0, cache_ttl_s=30.0)
+    windows = [cache_window(record, lambda now=now: now) for now in (1000.0, 1029.9, 1030.0, 1061.0)]
+    assert windows == [0, 0, 1, 2]
+    keys = {result_key(record, QUERY, window=window) for window in windows}
+    assert len(keys) == 3
+    assert cache_window(collection_record()) is None

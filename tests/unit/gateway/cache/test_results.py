@@ -12,7 +12,8 @@ from gannet_gateway.cache.tiers import Tier, TieredCache
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName
-from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
+from gannet_gateway.search import servicer
+from gannet_gateway.search.query import Degradation, Mode, MultiQuery, Passage, Query, Result, Timings
 from gannet_gateway.search.servicer import SearchServicer
 from gannet_service import call
 from gannet_service.errors import DependencyUnavailable, InvalidInput, PermissionDenied
@@ -27,6 +28,7 @@ class World:
         self.passages = 2
         self.degraded: tuple[Degradation, ...] = ()
         self.digest: str | None = "r1"
+        self.writes: str | None = "w1"
         cache = TieredCache("results", LocalTier(bytes_max=1 << 20, ttl_s=60), None)
         self.servicer = SearchServicer(self, self, self, cache, GatewayConfig(**settings), charge=self.charge)  # pyright: ignore[reportArgumentType] - it acts as all three
 
@@ -48,6 +50,12 @@ class World:
             embedding=Tier.SHARED,
             timings=Timings(embed_us=10_000_000, search_us=0, rerank_us=0, total_us=10_000_000),
         )
+
+    async def writer(self, wanted: MultiQuery) -> str:
+        assert wanted.count == 2
+        if self.writes is None:
+            raise DependencyUnavailable("generator: down")
+        return self.writes
 
     async def model_digest(self) -> str:
         if self.digest is None:
@@ -191,6 +199,28 @@ async def test_search_by_another_reranker_is_made_anew():
     world.digest = "r2"
     await world.ask()
     assert len(world.searched) == 2
+
+
+async def test_search_whose_query_another_model_phrases_is_made_anew():
+    """A reply names the model that wrote the phrasings; without one to name it is neither cached nor refused."""
+    world = World()
+    asked = {"multi_query": {"queries": 2}}
+    for world.writes in ("w1", "w1", "w2", None, None):
+        await world.ask(**asked)
+    assert len(world.searched) == 4
+    await world.ask()
+    assert len(world.searched) == 5
+
+
+async def test_search_is_made_anew_when_the_time_of_its_reply_is_over(monkeypatch: pytest.MonkeyPatch):
+    """Also where the request is known by heart."""
+    world, windows = World(), iter([0, 0, 1, 1, 2])
+    monkeypatch.setattr(servicer, "cache_window", lambda _collection: next(windows))
+    searched: list[int] = []
+    for _ in range(5):
+        await world.ask()
+        searched.append(len(world.searched))
+    assert searched == [1, 1, 2, 2, 3]
 
 
 async def test_search_without_a_reranker_to_name_is_neither_cached_nor_refused():

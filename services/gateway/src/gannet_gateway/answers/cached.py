@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from gannet_gateway.answers import wire
 from gannet_gateway.answers.question import Question
 from gannet_gateway.answers.wire import Message
-from gannet_gateway.cache.keys import cache_key, result_key
+from gannet_gateway.cache.keys import cache_key, cache_window, result_key
 from gannet_gateway.cache.tiers import TieredCache
 from gannet_gateway.clients import Generator, GeneratorModel, Sampling
 from gannet_gateway.owner import identity
@@ -56,6 +56,8 @@ class AnswerCache:
             known = await self._generator.generators()
             models = [known.by_name.get(name) for name in question.generators]
             rerankers = [await self._reranker.model_digest()] if question.query.rerank else []
+            # Which of them phrases the query is a matter of what is in service.
+            writers = [repr(sorted(known.by_name.items()))] if question.query.multi_query else []
         except GannetError:
             return None
         if not all(model is not None and _repeats(model, question.sampling) for model in models):
@@ -63,7 +65,9 @@ class AnswerCache:
         template = question.template
         return cache_key(
             "answer1",
-            result_key(question.collection, question.query, *rerankers),
+            result_key(
+                question.collection, question.query, *rerankers, *writers, window=cache_window(question.collection)
+            ),
             identity(),
             repr(models),
             known.verify_digest,

@@ -14,7 +14,7 @@ from gannet_gateway.answers.sentences import Sentence, split_sentences
 from gannet_gateway.answers.verification import Verified
 from gannet_gateway.clients import Sampling
 from gannet_gateway.config import GatewayConfig
-from gannet_gateway.names import parse_collection, parse_conversation, prompt_reference
+from gannet_gateway.names import parse_collection, parse_conversation, prompt_reference, to_generators
 from gannet_gateway.search import wire as search_wire
 from gannet_gateway.search.query import Degradation, Mode, Options
 from gannet_service.errors import DOMAIN, GannetError, InvalidInput, from_status, to_status
@@ -27,13 +27,11 @@ CLAIMS_MAX = 50
 CLAIM_TOP_K_MAX = 10
 GIVEN_MAX = 20
 GIVEN_BYTES_MAX = 8192
-GENERATORS_MAX = 4
 TEMPERATURE_MAX = 2.0
 TOKENS_MAX = 32_768
 STOP_MAX = 16
 STOP_BYTES_MAX = 256
 
-_GENERATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LANGUAGE = re.compile(r"[a-z]{2}(?:-[A-Za-z]{2,8})?")
 _ANSWER_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -126,16 +124,6 @@ def pack_error(error: GannetError) -> bytes:
 def unpack_error(data: bytes) -> GannetError | None:
     """What `pack_error` was given; None for no bytes."""
     return from_status(status_pb2.Status.FromString(data)) if data else None
-
-
-def to_generators(names: Sequence[str], field: str) -> tuple[str, ...]:
-    """Names of generators, checked."""
-    if len(names) > GENERATORS_MAX:
-        raise InvalidInput(f"{field}: {len(names)} names; the limit is {GENERATORS_MAX}", field=field)
-    for name in names:
-        if not _GENERATOR.fullmatch(name):
-            raise InvalidInput(f"{field}: {name[:100]!r} is not the name of a generator", field=field)
-    return tuple(dict.fromkeys(names))
 
 
 def to_sampling(options: answer_pb2.GenerationOptions) -> Sampling:

@@ -8,13 +8,17 @@ from gannet_gateway.cache.shared import SharedTier, connect
 from gannet_gateway.cache.tiers import TieredCache
 from gannet_gateway.config import GatewayConfig
 
+# A few hundred bytes each: what generators wrote for some thousands of queries.
+PHRASINGS_BYTES_MAX = 4 << 20
+
 
 class Caches:
-    """One cache of vectors, one of searches' replies and, where it is switched on, one of answers; `shared` is None without a Redis."""
+    """Caches of vectors, of phrasings, of searches' replies and, where it is on, of answers; `shared` is None without a Redis."""
 
     def __init__(self, config: GatewayConfig) -> None:
         self.shared = _shared(config)
         self.embeddings = TieredCache("embeddings", _local(config.cache_embeddings_bytes_max, config), self.shared)
+        self.phrasings = TieredCache("phrasings", _local(PHRASINGS_BYTES_MAX, config), self.shared)
         self.results = TieredCache("results", _local(config.cache_results_bytes_max, config), self.shared)
         self.answers: TieredCache | None = None
         if config.cache_answers:

@@ -2,7 +2,9 @@
 
 import hashlib
 import struct
+import time
 import unicodedata
+from collections.abc import Callable
 
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.search.query import Query
@@ -30,8 +32,18 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def result_key(collection: Collection, query: Query, *models: str) -> bytes:
-    """The key of a search's reply: everything that the reply depends on.
+def cache_window(collection: Collection, clock: Callable[[], float] = time.time) -> int | None:
+    """The number of the present one of the windows, each cache_ttl long, that replies of a collection are cached in.
+
+    A reply is asked for again only in the window that it was made in, so it is never older than cache_ttl, on average half of it. Windows
+    begin at the collection's creation, so that those of many collections do not end at once.
+    """
+    ttl_s = collection.cache_ttl_s
+    return None if ttl_s is None else int((clock() - collection.created_at_s) // ttl_s)
+
+
+def result_key(collection: Collection, query: Query, *models: str, window: int | None = None) -> bytes:
+    """The key of a search's reply: everything that the reply depends on; `window` is `cache_window` of now.
 
     The generation makes a stale hit impossible: a publish changes it, and what was stored before is never asked for again. The query is
     taken by its `repr`, which names and quotes every field, so that a new option cannot be left out. `models` are the digests of the
@@ -48,6 +60,7 @@ def result_key(collection: Collection, query: Query, *models: str) -> bytes:
         collection.embedding_model,
         collection.embedding_model_digest,
         repr(query),
+        window,
         *models,
     )
 

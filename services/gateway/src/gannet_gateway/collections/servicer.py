@@ -5,14 +5,13 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from gannet.gateway.v1 import collections_pb2, collections_pb2_grpc
-from gannet_gateway.answers.wire import to_generators
 from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.ingest import Ingester
 from gannet_gateway.documents.wire import to_timestamp
 from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Collection
-from gannet_gateway.names import CollectionName, check_collection_id, parse_collection, parse_tenant
+from gannet_gateway.names import CollectionName, check_collection_id, parse_collection, parse_tenant, to_generators
 from gannet_gateway.paging import page_size, read_token, write_token
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import FIRST_GENERATION, qdrant_collection
@@ -21,7 +20,8 @@ from gannet_service.errors import InvalidInput
 CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 20_000
 LANGUAGE_DEFAULT = "en"
 # Settings that do not change what is stored.
-CHANGEABLE = frozenset({"rerank", "cache_results"})
+CHANGEABLE = frozenset({"rerank", "cache_results", "cache_ttl"})
+CACHE_TTL_S_MIN, CACHE_TTL_S_MAX = 1, 2_592_000
 
 
 class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
@@ -59,6 +59,7 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
             language=language,
             rerank=wanted.rerank if wanted.HasField("rerank") else None,
             cache_results=wanted.cache_results if wanted.HasField("cache_results") else None,
+            cache_ttl_s=_to_cache_ttl_s(wanted),
             embedding_model=model.model,
             embedding_model_digest=model.digest,
             dim=model.dim,
@@ -97,11 +98,14 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         if not paths or not paths <= CHANGEABLE:
             problem = f"update_mask: must name some of {', '.join(sorted(CHANGEABLE))}"
             raise InvalidInput(problem, field="update_mask")
-        settings: dict[str, bool | None] = {
-            "rerank": wanted.rerank if wanted.HasField("rerank") else None,
-            "cache_results": wanted.cache_results if wanted.HasField("cache_results") else None,
-        }
-        await self._ledger.update_collection(name, {path: settings[path] for path in paths}, wanted.etag)
+        settings: dict[str, float | None] = {}
+        if "rerank" in paths:
+            settings["rerank"] = wanted.rerank if wanted.HasField("rerank") else None
+        if "cache_results" in paths:
+            settings["cache_results"] = wanted.cache_results if wanted.HasField("cache_results") else None
+        if "cache_ttl" in paths:
+            settings["cache_ttl_s"] = _to_cache_ttl_s(wanted)
+        await self._ledger.update_collection(name, settings, wanted.etag)
         return _to_wire(await self._ledger.collection(name))
 
     async def DeleteCollection(self, request: collections_pb2.DeleteCollectionRequest, context: Any) -> Empty:  # noqa: N802
@@ -124,8 +128,18 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         return size, wanted.chunk_overlap
 
 
+def _to_cache_ttl_s(wanted: collections_pb2.Collection) -> float | None:
+    if not wanted.HasField("cache_ttl"):
+        return None
+    seconds = wanted.cache_ttl.seconds + wanted.cache_ttl.nanos / 1e9
+    if not CACHE_TTL_S_MIN <= seconds <= CACHE_TTL_S_MAX:
+        problem = f"collection.cache_ttl: {seconds:g} s; the limits are {CACHE_TTL_S_MIN} to {CACHE_TTL_S_MAX} s"
+        raise InvalidInput(problem, field="collection.cache_ttl")
+    return seconds
+
+
 def _to_wire(collection: Collection) -> collections_pb2.Collection:
-    return collections_pb2.Collection(
+    message = collections_pb2.Collection(
         name=str(collection.name),
         chunk_size=collection.chunk_size,
         chunk_overlap=collection.chunk_overlap,
@@ -140,4 +154,8 @@ def _to_wire(collection: Collection) -> collections_pb2.Collection:
         create_time=to_timestamp(collection.created_at_s),
         floor_generation=collection.gen_floor,
         generators=collection.generators,
+        languages=collection.languages,
     )
+    if collection.cache_ttl_s is not None:
+        message.cache_ttl.FromNanoseconds(round(collection.cache_ttl_s * 1e9))
+    return message

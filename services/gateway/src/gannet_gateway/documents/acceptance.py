@@ -98,7 +98,10 @@ def error_of(job: Job) -> GannetError:
 def _fields(upload: Upload) -> Mapping[str, Any]:
     """What the ledger keeps of an upload beside its name and its bytes."""
     names = [field.name for field in dataclasses.fields(upload) if field.name not in _OWN_FIELDS]
-    return {name: getattr(upload, name) for name in names}
+    fields = {name: getattr(upload, name) for name in names}
+    if not upload.language:
+        del fields["language"]  # a request from before there was one keeps its digest
+    return fields
 
 
 def _digest(uploads: Sequence[Upload]) -> str:

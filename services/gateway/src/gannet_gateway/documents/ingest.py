@@ -49,6 +49,7 @@ class Upload:
     title: str
     metadata: Mapping[str, MetadataValue]
     readers: tuple[str, ...] = ()
+    language: str = ""
     create_only: bool
 
 
@@ -107,6 +108,9 @@ class Ingester:
             return Indexed(document=live, unchanged=True)
         text = await self._parser.text(upload.content, upload.mime_type)
         title = upload.title or await asyncio.to_thread(first_heading, text)
+        if upload.language not in ("", *collection.languages):
+            # Before any reader can see the document: queries are analysed in its language from here on.
+            collection = await self._ledger.add_language(collection.name, upload.language)
         async with self._claimed(upload.name, Purpose.WRITE, create_only=upload.create_only, job=job) as claim:
             if claim.live is not None and claim.live.fingerprint == fingerprint:  # written while we waited for our turn
                 await self._journal.release(claim)
@@ -119,6 +123,7 @@ class Ingester:
                 mime_type=upload.mime_type,
                 metadata=upload.metadata,
                 readers=upload.readers,
+                language="" if upload.language == collection.language else upload.language,
                 text_bytes=0,
                 chunk_count=0,
                 content_sha256=upload.content.sha256.hex(),
@@ -235,9 +240,11 @@ class Ingester:
     ) -> Document:
         encoded = text.encode()
         await self._blobs.put(claim.document, claim.attempt, encoded)
+        # BM25's terms of another language are no use, though the text be the same.
+        reusing = claim.live is not None and claim.live.language == document.language
         points = await self._passages.make(
-            collection,
-            claim,
+            replace(collection, language=document.language or collection.language),
+            claim if reusing else replace(claim, live=None),
             text,
             title=document.title,
             metadata=document.metadata,
@@ -313,7 +320,7 @@ def _fingerprint(collection: Collection, upload: Upload) -> str:
         collection.embedding_model_digest,
         collection.chunk_size,
         collection.chunk_overlap,
-        collection.language,
+        upload.language or collection.language,
     ]
     stored = [settings, upload.mime_type, upload.title, dict(upload.metadata)]
     parts = json.dumps([*stored, upload.readers] if upload.readers else stored, sort_keys=True)

@@ -17,6 +17,7 @@ from gannet_gateway.ledger.job import Job
 from gannet_gateway.ledger.records import Document, MetadataValue
 from gannet_gateway.names import CollectionName, check_document_id
 from gannet_gateway.parsing.parser import Held, check_mime_type
+from gannet_gateway.search.terms import check_language
 from gannet_gateway.tenants.identities import check_readers
 from gannet_gateway.vectors.points import GENERATION_NEVER, Candidate
 from gannet_service.errors import InvalidInput, Overloaded, to_status
@@ -93,6 +94,7 @@ def _maker(start: documents_pb2.DocumentStart, parent: CollectionName) -> Callab
             title=" ".join(start.title.split()),
             metadata=to_metadata(start.metadata),
             readers=check_readers(start.readers, "readers"),
+            language=check_language(start.language, "language"),
             create_only=start.create_only,
         )
 
@@ -188,6 +190,7 @@ def from_document(document: Document) -> documents_pb2.Document:
         generation=document.gen_from,
         end_generation=0 if document.gen_to == GENERATION_NEVER else document.gen_to,
         readers=document.readers,
+        language=document.language,
     )
 
 

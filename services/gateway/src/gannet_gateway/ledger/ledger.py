@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text, update
@@ -12,7 +13,10 @@ from gannet_gateway.ledger.engine import Database
 from gannet_gateway.ledger.records import Collection, Document, Page
 from gannet_gateway.ledger.schema import api_keys, collections, revisions, tenants
 from gannet_gateway.names import CollectionName, DocumentName
-from gannet_service.errors import AlreadyExists, Conflict, NotFound
+from gannet_service.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+
+# A query is analysed in each of them.
+LANGUAGES_MAX = 8
 
 
 class Ledger:
@@ -68,7 +72,7 @@ class Ledger:
                 raise AlreadyExists(f"{name} exists already", field="collection_id") from error
         return await self.collection(name)
 
-    async def update_collection(self, name: CollectionName, settings: Mapping[str, bool | None], etag: str) -> None:
+    async def update_collection(self, name: CollectionName, settings: Mapping[str, float | None], etag: str) -> None:
         """Change settings of a collection by their columns' names.
 
         Raises:
@@ -84,6 +88,30 @@ class Ledger:
             if etag not in ("", current):
                 raise Conflict(f"{name} has etag {current!r}", field="collection.etag", reason="ETAG_MISMATCH")
             await connection.execute(update(collections).where(*is_collection(name)).values(**settings))
+
+    async def add_language(self, name: CollectionName, language: str) -> Collection:
+        """The collection, with `language` among those of its documents from now on.
+
+        Raises:
+            NotFound: there is none.
+            InvalidInput: it has LANGUAGES_MAX others.
+        """
+        async with self._database.writing() as connection:
+            query = (
+                select(collections, literal(0).label("document_count")).where(*is_collection(name)).with_for_update()
+            )
+            row = (await connection.execute(query)).mappings().first()
+            if row is None:
+                raise NotFound(f"{name} does not exist", field="parent")
+            found = _to_collection(row)
+            if language in found.languages:
+                return found
+            if len(found.languages) >= LANGUAGES_MAX:
+                problem = f"language: {language!r}; documents of {name} are in {', '.join(found.languages)}, and there is room for no other"
+                raise InvalidInput(problem, field="language")
+            named = (*found.document_languages, language)
+            await connection.execute(update(collections).where(*is_collection(name)).values(document_languages=named))
+        return replace(found, document_languages=named)
 
     async def collection(self, name: CollectionName) -> Collection:
         """One collection with its number of documents; raises NotFound."""
@@ -218,9 +246,9 @@ def is_collection(name: CollectionName) -> tuple[ColumnElement[bool], ...]:
 
 
 def _to_collection(row: RowMapping) -> Collection:
-    fields = {key: row[key] for key in Collection.__dataclass_fields__ if key not in ("name", "generators")}
-    name = CollectionName(row["tenant"], row["id"])
-    return Collection(name=name, generators=tuple(row["generators"]), **fields)
+    fields = {key: row[key] for key in Collection.__dataclass_fields__ if key != "name"}
+    fields |= {key: tuple(row[key]) for key in ("generators", "document_languages")}
+    return Collection(name=CollectionName(row["tenant"], row["id"]), **fields)
 
 
 def to_document(row: RowMapping) -> Document:

@@ -20,7 +20,8 @@ T = TypeVar("T")
 class Collection:
     """A collection and its settings; see collections.proto for units and bounds.
 
-    `rerank` and `cache_results` are None where it leaves them to the server.
+    `rerank`, `cache_results` and `cache_ttl_s` are None where it leaves them to the server. `document_languages` are those that documents
+    have named beside `language`.
     `cache_epoch` belongs into every cache key beside the generation: an erasure raises it, and reaches back into every generation.
     """
 
@@ -28,8 +29,10 @@ class Collection:
     chunk_size: int
     chunk_overlap: int
     language: str
+    document_languages: tuple[str, ...] = ()
     rerank: bool | None
     cache_results: bool | None = None
+    cache_ttl_s: float | None = None
     embedding_model: str
     embedding_model_digest: str
     dim: int
@@ -43,8 +46,13 @@ class Collection:
     @property
     def etag(self) -> str:
         """Changes with the settings that can be changed."""
-        settings = f"{self.created_at_s} {self.rerank} {self.cache_results}"
+        settings = f"{self.created_at_s} {self.rerank} {self.cache_results} {self.cache_ttl_s}"
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Those that its documents are in, its own first."""
+        return (self.language, *self.document_languages)
 
     def as_of(self, generation: int, field: str) -> int:
         """`generation`, if it may be read.
@@ -66,12 +74,13 @@ class Document:
     """A revision of a document, seen by readers of generation g where `gen_from` <= g < `gen_to`.
 
     `attempt` names the passages and the text that belong to it; `collected` says that the passages are gone. `readers` are the
-    identities that find it; without any, everyone in the tenant does.
+    identities that find it; without any, everyone in the tenant does. `language` is empty where it is the collection's.
     """
 
     name: DocumentName
     revision: int
     attempt: str = ""
+    language: str = ""
     gen_from: int = FIRST_GENERATION
     gen_to: int = GENERATION_NEVER
     collected: bool = False

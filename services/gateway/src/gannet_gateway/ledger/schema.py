@@ -76,8 +76,10 @@ collections = Table(
     Column("chunk_size", Integer, nullable=False),
     Column("chunk_overlap", Integer, nullable=False),
     Column("language", String(8), nullable=False),
+    Column("document_languages", JSON, nullable=False, server_default=text("'[]'")),  # others that documents are in
     Column("rerank", Boolean),  # null leaves it to the server
     Column("cache_results", Boolean),  # likewise
+    Column("cache_ttl_s", Float),  # likewise
     Column("embedding_model", String(200), nullable=False),
     Column("embedding_model_digest", String(64), nullable=False),
     Column("dim", Integer, nullable=False),
@@ -110,6 +112,7 @@ revisions = Table(
     Column("metadata", JSON, nullable=False),
     # Who may read it, each between line ends: "\nuser:ann\ngroup:eng\n"; empty means everyone in the tenant.
     Column("readers", Text, nullable=False, server_default=""),
+    Column("language", String(8), nullable=False, server_default=""),  # empty: the collection's
     Column("text_bytes", Integer, nullable=False),
     Column("chunk_count", Integer, nullable=False),
     Column("content_sha256", String(64), nullable=False),

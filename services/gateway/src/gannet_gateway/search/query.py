@@ -1,6 +1,6 @@
 """A search, its result, and the limits of both, as plain values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gannet_gateway.cache.tiers import Tier
@@ -20,6 +20,8 @@ DIVERSITY_POOL_FACTOR = 4
 NEIGHBOURS_TOP_K_MAX = 100
 FEEDBACK_PASSAGES = 3
 FEEDBACK_WEIGHT = 0.3
+PHRASINGS = 3
+PHRASING_WEIGHT = 0.5
 
 
 class Mode(Enum):
@@ -36,6 +38,19 @@ class Feedback:
 
     passages: int = FEEDBACK_PASSAGES
     weight: float = FEEDBACK_WEIGHT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiQuery:
+    """Search for `count` other phrasings, too, each list of theirs by `weight` beside the query's.
+
+    The first of `generators` that writes free text writes them; `named` says that the caller asked for it.
+    """
+
+    count: int = PHRASINGS
+    weight: float = PHRASING_WEIGHT
+    generators: tuple[str, ...] = ()
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +74,8 @@ class Options:
     neighbours: int = 0
     explain: bool = False
     feedback: Feedback | None = None
+    language: str = ""
+    multi_query: MultiQuery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +114,8 @@ class Query:
     neighbours: int = 0
     explain: bool = False
     feedback: Feedback | None = None
+    languages: tuple[str, ...] = ("en",)
+    multi_query: MultiQuery | None = None
     # Who asks. Here, so that no reply is cached for one caller and given to another.
     identities: tuple[str, ...] = ()
 
@@ -136,6 +155,8 @@ class Query:
             neighbours=options.neighbours,
             explain=options.explain,
             feedback=options.feedback,
+            languages=(options.language,) if options.language else collection.languages,
+            multi_query=_multi_query(options, collection, config),
             identities=call.identities(),
         )
 
@@ -163,6 +184,18 @@ def _check_bounds(options: Options, top_k: int, depth: int) -> None:
     if options.diversity_balance is not None and depth > DIVERSITY_POOL_MAX:
         problem = f"options.diversity: {depth} passages wanted; at most {DIVERSITY_POOL_MAX} can be chosen by diversity"
         raise InvalidInput(problem, field="options.diversity")
+
+
+def _multi_query(options: Options, collection: Collection, config: GatewayConfig) -> MultiQuery | None:
+    wanted = options.multi_query
+    if wanted is not None and options.fusion_method is Method.RELATIVE_SCORE:
+        problem = (
+            "options.multi_query: lists of several phrasings are fused by reciprocal ranks, not by relative scores"
+        )
+        raise InvalidInput(problem, field="options.multi_query")
+    if wanted is None or wanted.named:
+        return wanted
+    return replace(wanted, generators=collection.generators or config.generators or ("",))
 
 
 def _rerank(options: Options, depth: int, collection: Collection, config: GatewayConfig) -> Rerank | None:
@@ -206,7 +239,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degradation:
-    """A stage that was skipped ("embed": found by BM25 alone; "rerank": the first stage's order), and why."""
+    """A stage that was skipped ("embed": found by BM25 alone; "rerank": the first stage's order; "expand": fewer phrasings), and why."""
 
     stage: str
     reason: str
@@ -220,6 +253,7 @@ class Timings:
     search_us: int
     rerank_us: int
     total_us: int
+    expand_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""One search: snapshot, embed, retrieve, rerank. This is the whole path."""
+"""One search: snapshot, expand, embed, retrieve, rerank. This is the whole path."""
 
 import asyncio
 import math
@@ -15,13 +15,14 @@ from gannet_gateway.clients import Embedder, QueryVectors
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.search.clients import Reranker
+from gannet_gateway.search.expansion import Expander, Phrasings
 from gannet_gateway.search.feedback import moved_dense, moved_sparse
-from gannet_gateway.search.query import Degradation, Mode, Passage, Query, Result, Timings
+from gannet_gateway.search.query import Degradation, Mode, MultiQuery, Passage, Query, Result, Timings
 from gannet_gateway.search.ranking import Ranked, at_most_of_a_document, diversified, reranked, unranked
 from gannet_gateway.search.terms import QueryTerms
 from gannet_gateway.vectors.lists import Found
 from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse, qdrant_collection
-from gannet_gateway.vectors.retriever import Retriever, Wanted
+from gannet_gateway.vectors.retriever import Phrasing, Retriever, Wanted
 from gannet_gateway.vectors.visible import Snapshot
 from gannet_service import call
 from gannet_service.errors import DeadlineTooShort, DependencyUnavailable, GannetError, InternalError, InvalidInput
@@ -45,11 +46,19 @@ class StageTimeout(DependencyUnavailable):
 class Searcher:
     """Runs searches."""
 
-    def __init__(self, embedder: Embedder, retriever: Retriever, reranker: Reranker, config: GatewayConfig) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        retriever: Retriever,
+        reranker: Reranker,
+        config: GatewayConfig,
+        expander: Expander | None = None,
+    ) -> None:
         self._embedder = embedder
         self._retriever = retriever
         self._reranker = reranker
         self._config = config
+        self._expander = expander
         self._terms = QueryTerms()
 
     async def search(
@@ -72,6 +81,11 @@ class Searcher:
         except GannetError as error:
             return [error] * len(texts)
 
+    async def writer(self, wanted: MultiQuery) -> str:
+        """Names the model that would write phrasings, empty where there is none; raises GannetError if there is no telling."""
+        model = None if self._expander is None else await self._expander.writer(wanted)
+        return "" if model is None else f"{model.name} {model.model} {model.digest}"
+
     async def while_kept(self, work: Coroutine[Any, Any, T]) -> T:
         """Await `work` for as long as passages of a generation that was the latest just now are sure to be there.
 
@@ -91,8 +105,12 @@ class Searcher:
     async def _search(
         self, collection: Collection, query: Query, embedding: QueryVectors | GannetError | None
     ) -> Result:
+        begun = time.perf_counter()
+        phrasings = await self._phrasings(query)
         started = time.perf_counter()
         vectors = await self._vectors(collection, query, embedding)
+        if phrasings.texts:
+            vectors = await self._phrased(collection, query, phrasings.texts, vectors)
         embedded = time.perf_counter()
         snapshot = Snapshot(
             collection=collection.name,
@@ -112,13 +130,14 @@ class Searcher:
             passages=passages,
             is_last=end >= len(ranked),
             generation=collection.generation,
-            degraded=vectors.degraded + skipped,
+            degraded=phrasings.degraded + vectors.degraded + skipped,
             embedding=vectors.tier,
             timings=Timings(
                 embed_us=_us(embedded - started),
                 search_us=_us(retrieved - embedded + ended - ordered),
                 rerank_us=_us(ordered - retrieved) if query.rerank else 0,
-                total_us=_us(ended - started),
+                total_us=_us(ended - begun),
+                expand_us=_us(started - begun),
             ),
         )
 
@@ -126,7 +145,7 @@ class Searcher:
         self, collection: Collection, query: Query, embedding: QueryVectors | GannetError | None
     ) -> "_Vectors":
         """What the mode needs; a hybrid search whose embedder is down or late goes on with its terms."""
-        sparse = None if query.mode is Mode.DENSE else self._terms.of(query.text, collection.language)
+        sparse = None if query.mode is Mode.DENSE else self._terms.of(query.text, query.languages)
         if query.mode is Mode.SPARSE:
             return _Vectors(None, sparse, ())
         try:
@@ -136,6 +155,29 @@ class Searcher:
                 raise
             return _Vectors(None, sparse, (_skipped("embed", error),))
         return _Vectors(found.dense, sparse, (), found.tier)
+
+    async def _phrasings(self, query: Query) -> Phrasings:
+        if query.multi_query is None:
+            return Phrasings(())
+        if self._expander is None:
+            return Phrasings((), (Degradation(stage="expand", reason="NO_WRITING_GENERATOR"),))
+        return await self._expander.phrasings(query.text, query.multi_query)
+
+    async def _phrased(self, collection: Collection, query: Query, texts: Sequence[str], own: "_Vectors") -> "_Vectors":
+        """`own` with the vectors of other phrasings beside them, of the same kinds."""
+        weight = query.multi_query.weight if query.multi_query is not None else 1.0
+        embeddings = await self.embed(collection, texts) if own.dense is not None else [None] * len(texts)
+        failed = next((one for one in embeddings if isinstance(one, GannetError)), None)
+        phrasings = tuple(
+            Phrasing(
+                dense=embedding.dense if isinstance(embedding, QueryVectors) else None,
+                sparse=None if query.mode is Mode.DENSE else self._terms.of(text, query.languages),
+                weight=weight,
+            )
+            for text, embedding in zip(texts, embeddings, strict=True)
+        )
+        degraded = own.degraded if failed is None else (*own.degraded, _skipped("expand", failed))
+        return own._replace(phrasings=phrasings, degraded=degraded)
 
     async def _embedded(self, collection: Collection, text: str) -> QueryVectors:
         limit_s = _share_s(self._config.embed_timeout_s, self._config.embed_budget)
@@ -170,6 +212,7 @@ class Searcher:
             exact=query.exact,
             explain=query.explain,
             vectors=() if query.diversity_balance is None else (DENSE,),
+            phrasings=vectors.phrasings,
         )
 
     async def _ranked(self, query: Query, found: list[Found]) -> tuple[list[Ranked], tuple[Degradation, ...]]:
@@ -214,10 +257,13 @@ class _Vectors(NamedTuple):
     sparse: Sparse | None
     degraded: tuple[Degradation, ...]
     tier: Tier | None = None
+    phrasings: tuple[Phrasing, ...] = ()
 
     @property
     def mode(self) -> Mode:
-        """How they find passages: by words alone, by the embedding alone, or by both."""
+        """How they find passages: by words alone, by the embedding alone, or by several lists that are fused."""
+        if self.phrasings:
+            return Mode.HYBRID
         if self.dense is None:
             return Mode.SPARSE
         return Mode.HYBRID if self.sparse is not None and len(self.sparse.indices) else Mode.DENSE

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from cachetools import LRUCache
 
 from gannet.gateway.v1 import search_pb2, search_pb2_grpc
-from gannet_gateway.cache.keys import normalised, result_key
+from gannet_gateway.cache.keys import cache_window, normalised, result_key
 from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.cache.tiers import Computed, Tier, TieredCache
 from gannet_gateway.clients import QueryVectors
@@ -37,7 +37,8 @@ class _Resolved(NamedTuple):
 
     collection: Collection
     query: Query
-    reranker: str | None
+    models: tuple[str, ...]
+    window: int | None
     key: bytes
 
 
@@ -215,18 +216,21 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         )
 
     async def _resolved(self, asked: _Asked, collection: Collection) -> _Resolved | None:
-        """The search and its key; None where nobody can say which model would rerank."""
+        """The search and its key; None where nobody can say which model would rerank, or phrase the query."""
         last = asked.last
         known = last is not None and last.collection == collection
         query = last.query if last is not None and known else self._query(asked, collection)
         try:
-            reranker = await self._reranker.model_digest() if query.rerank else None
+            models = (await self._reranker.model_digest(),) if query.rerank else ()
+            if query.multi_query is not None:
+                models = (*models, await self._searcher.writer(query.multi_query))
         except GannetError:
             return None
-        if last is not None and known and last.reranker == reranker:
+        window = cache_window(collection)
+        if last is not None and known and last.models == models and last.window == window:
             return last
-        key = result_key(collection, query, *([] if reranker is None else [reranker]))
-        asked.last = _Resolved(collection, query, reranker, key)
+        key = result_key(collection, query, *models, window=window)
+        asked.last = _Resolved(collection, query, models, window, key)
         return asked.last
 
     async def _cached(

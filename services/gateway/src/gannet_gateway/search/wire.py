@@ -8,22 +8,26 @@ from google.protobuf.duration_pb2 import Duration
 from gannet.gateway.v1 import search_pb2
 from gannet_gateway.cache.tiers import Tier
 from gannet_gateway.documents.wire import to_struct
-from gannet_gateway.names import CollectionName
+from gannet_gateway.names import CollectionName, to_generators
 from gannet_gateway.paging import read_token, write_token
 from gannet_gateway.search import filter as filters
 from gannet_gateway.search.query import (
     FEEDBACK_PASSAGES,
     FEEDBACK_WEIGHT,
     NEIGHBOURS_TOP_K_MAX,
+    PHRASING_WEIGHT,
+    PHRASINGS,
     RERANK_DEPTH_MAX,
     Feedback,
     Mode,
+    MultiQuery,
     Options,
     Page,
     Passage,
     Result,
     Timings,
 )
+from gannet_gateway.search.terms import check_language
 from gannet_gateway.vectors.lists import Method
 from gannet_gateway.vectors.points import Candidate
 from gannet_service.errors import GannetError, InvalidInput, to_status
@@ -35,6 +39,8 @@ PER_DOCUMENT_MAX = 100
 NEIGHBOURS_MAX = 5
 FEEDBACK_PASSAGES_MAX = 10
 FEEDBACK_WEIGHT_MAX = 10.0
+# The embedded Qdrant fuses at most 8 lists, two for the query and two for each phrasing.
+PHRASINGS_MAX = 3
 BALANCE_DEFAULT = 0.7
 BATCH_QUERIES_MAX = 32
 # Of all searches of a batch, so that its reply is no larger than that of one search may be.
@@ -47,6 +53,7 @@ _Message = (
     | search_pb2.RerankOptions
     | search_pb2.DiversityOptions
     | search_pb2.FeedbackOptions
+    | search_pb2.MultiQueryOptions
 )
 
 _MODES = {
@@ -126,6 +133,10 @@ def to_options(message: search_pb2.SearchOptions, *, prefix: str, top_k_max: int
         neighbours=message.neighbours,
         explain=message.explain,
         feedback=_feedback(message.feedback, f"{prefix}.feedback") if message.HasField("feedback") else None,
+        language=check_language(message.language, f"{prefix}.language"),
+        multi_query=(
+            _multi_query(message.multi_query, f"{prefix}.multi_query") if message.HasField("multi_query") else None
+        ),
     )
 
 
@@ -136,6 +147,19 @@ def _feedback(message: search_pb2.FeedbackOptions, prefix: str) -> Feedback:
     weight = _weight(message, "weight", prefix, FEEDBACK_WEIGHT_MAX)
     return Feedback(
         passages=message.passages or FEEDBACK_PASSAGES, weight=FEEDBACK_WEIGHT if weight is None else weight
+    )
+
+
+def _multi_query(message: search_pb2.MultiQueryOptions, prefix: str) -> MultiQuery:
+    if message.queries > PHRASINGS_MAX:
+        problem = f"{prefix}.queries: {message.queries}; the limits are 1 to {PHRASINGS_MAX}"
+        raise InvalidInput(problem, field=f"{prefix}.queries")
+    weight = _weight(message, "weight", prefix)
+    return MultiQuery(
+        count=message.queries or PHRASINGS,
+        weight=PHRASING_WEIGHT if weight is None else weight,
+        generators=to_generators([message.generator] if message.generator else [], f"{prefix}.generator"),
+        named=bool(message.generator),
     )
 
 
@@ -252,6 +276,7 @@ def from_timings(timings: Timings) -> search_pb2.SearchTimings:
         search_us=timings.search_us,
         rerank_us=timings.rerank_us,
         total_us=timings.total_us,
+        expand_us=timings.expand_us,
     )
 
 

@@ -1,5 +1,6 @@
 """Lists that stages found: scored again, ranked, fused."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -81,24 +82,36 @@ def rescored(query: NDArray[np.float32], found: Sequence[Found], count: int, sco
     ]
 
 
-def fused(dense: Sequence[Found] | None, sparse: Sequence[Found] | None, fusion: Fusion) -> list[Found]:
-    """The candidates of both lists with their fused score and their rank in each, in no order; of one list as they are.
+def fused(
+    dense: Sequence[Found] | None,
+    sparse: Sequence[Found] | None,
+    fusion: Fusion,
+    others: Sequence[tuple[Sequence[Found], float]] = (),
+) -> list[Found]:
+    """The candidates of both lists with their fused score and their rank in each, in no order; of one list alone as they are.
 
-    Reciprocal ranks are Qdrant's: the sum over lists of 1 / ((place + 1) / weight + k - 1), places from 0.
+    Reciprocal ranks are Qdrant's: the sum over lists of 1 / ((place + 1) / weight + k - 1), places from 0. `others` are lists of other
+    phrasings with their weights, for which there are reciprocal ranks only; the places in them are not kept.
     """
-    if dense is None or sparse is None:
+    if (dense is None or sparse is None) and not others:
         return [*(dense or ()), *(sparse or ())]
     both: dict[tuple[str, int, int], Found] = {}
-    for rank, one in enumerate(dense, 1):
+    for rank, one in enumerate(dense or (), 1):
         both[_key(one)] = replace(one, dense=Placed(score=one.candidate.score, rank=rank))
-    for rank, one in enumerate(sparse, 1):
+    for rank, one in enumerate(sparse or (), 1):
         placed = Placed(score=one.candidate.score, rank=rank)
         both[_key(one)] = replace(both.get(_key(one), one), sparse=placed)
+    elsewhere: defaultdict[tuple[str, int, int], float] = defaultdict(float)
+    for listed, weight in others:
+        for rank, one in enumerate(listed, 1):
+            both.setdefault(_key(one), replace(one, dense=None, sparse=None))
+            elsewhere[_key(one)] += 1 / (rank / weight + fusion.k - 1)
     candidates = list(both.values())
     if fusion.method is Method.RRF:
         scores = [
             _reciprocal(one.dense, fusion.dense_weight, fusion.k)
             + _reciprocal(one.sparse, fusion.sparse_weight, fusion.k)
+            + elsewhere[_key(one)]
             for one in candidates
         ]
     else:

@@ -24,6 +24,15 @@ NEIGHBOURS_OF_MAX = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Phrasing:
+    """The vectors of another phrasing of the query, and what its lists weigh beside the query's own."""
+
+    dense: NDArray[np.float32] | None
+    sparse: Sparse | None
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What to look for.
 
@@ -37,6 +46,7 @@ class Wanted:
         exact: score the dense stage again from full-precision vectors.
         explain: keep each stage's rank and score.
         vectors: names of the vectors to give back.
+        phrasings: others that are looked for, too; their lists are fused by reciprocal ranks with the query's.
     """
 
     dense: NDArray[np.float32] | None
@@ -48,6 +58,7 @@ class Wanted:
     exact: bool = False
     explain: bool = False
     vectors: tuple[str, ...] = ()
+    phrasings: tuple[Phrasing, ...] = ()
 
 
 class Retriever:
@@ -68,7 +79,7 @@ class Retriever:
         stages = _stages(snapshot, wanted)
         if not stages:
             return []
-        is_fused = len(stages) > 1
+        is_fused = len(stages) > 1 or bool(wanted.phrasings)
         if wanted.exact or (is_fused and (wanted.explain or wanted.fusion.method is Method.RELATIVE_SCORE)):
             return await self._by_lists(snapshot, wanted, stages)
         request = _fused(wanted, stages) if is_fused else _alone(wanted, stages[0], wanted.limit)
@@ -122,14 +133,18 @@ class Retriever:
     async def _by_lists(self, snapshot: Snapshot, wanted: Wanted, stages: list["_Stage"]) -> list[Found]:
         requests = [_alone(wanted, stage, _depth(wanted.limit)) for stage in stages]
         found: dict[str, list[Found]] = {}
+        others: list[tuple[list[Found], float]] = []
         for stage, points in zip(stages, await self._query(snapshot, requests), strict=True):
             listed = _in_order([lists.of_point(point, stage.using) for point in points])
-            if stage.using == DENSE and wanted.exact and wanted.dense is not None:
+            if wanted.exact and stage.dense is not None:
                 # What is fused needs the whole list, with everyone's place in it.
                 count = wanted.limit if len(stages) == 1 else len(listed)
-                listed = lists.rescored(wanted.dense, listed, count, wanted.dense_score_min)
-            found[stage.using] = listed
-        fused = lists.fused(found.get(DENSE), found.get(SPARSE), wanted.fusion)
+                listed = lists.rescored(stage.dense, listed, count, wanted.dense_score_min)
+            if stage.is_own:
+                found[stage.using] = listed
+            else:
+                others.append((listed, stage.weight))
+        fused = lists.fused(found.get(DENSE), found.get(SPARSE), wanted.fusion, others)
         return _in_order(fused)[: wanted.limit]
 
     async def _query(self, snapshot: Snapshot, requests: list[models.QueryRequest]) -> list[list[models.ScoredPoint]]:
@@ -142,27 +157,49 @@ class Retriever:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stage:
-    """One way of finding: a query vector, the vector that it is compared with, and who may be found."""
+    """One way of finding: a query vector, the vector that it is compared with, and who may be found; not `is_own` for other phrasings."""
 
     query: list[float] | models.SparseVector
     using: str
     filter: models.Filter
     params: models.SearchParams | None
     score_min: float | None
+    weight: float
+    dense: NDArray[np.float32] | None = None
+    is_own: bool = True
 
 
 def _stages(snapshot: Snapshot, wanted: Wanted) -> list[_Stage]:
     seen = visible(snapshot, wanted.narrowed)
-    stages: list[_Stage] = []
-    if wanted.dense is not None:
-        dense = wanted.dense.tolist()
-        stages.append(_Stage(query=dense, using=DENSE, filter=seen, params=None, score_min=wanted.dense_score_min))
-    if wanted.sparse is not None and len(wanted.sparse.indices):
-        terms = models.SparseVector(indices=wanted.sparse.indices.tolist(), values=wanted.sparse.values.tolist())
-        # Collection-wide statistics would leak one tenant's words into another's scores; statistics of what the caller's filter lets
-        # through would change a passage's score with every filter.
-        corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=visible(snapshot)))
-        stages.append(_Stage(query=terms, using=SPARSE, filter=seen, params=corpus, score_min=None))
+    # Collection-wide statistics would leak one tenant's words into another's scores; statistics of what the caller's filter lets
+    # through would change a passage's score with every filter.
+    corpus = models.SearchParams(idf=models.IdfCorpusParams(corpus=visible(snapshot)))
+    fusion, stages = wanted.fusion, list[_Stage]()
+    for one in (wanted, *wanted.phrasings):
+        weight = one.weight if isinstance(one, Phrasing) else 1.0
+        if one.dense is not None:
+            stage = _Stage(
+                query=one.dense.tolist(),
+                using=DENSE,
+                filter=seen,
+                params=None,
+                score_min=wanted.dense_score_min,
+                weight=weight * fusion.dense_weight,
+                dense=one.dense,
+                is_own=one is wanted,
+            )
+            stages.append(stage)
+        if one.sparse is not None and len(one.sparse.indices):
+            stage = _Stage(
+                query=models.SparseVector(indices=one.sparse.indices.tolist(), values=one.sparse.values.tolist()),
+                using=SPARSE,
+                filter=seen,
+                params=corpus,
+                score_min=None,
+                weight=weight * fusion.sparse_weight,
+                is_own=one is wanted,
+            )
+            stages.append(stage)
     return stages
 
 
@@ -192,8 +229,7 @@ def _fused(wanted: Wanted, stages: list[_Stage]) -> models.QueryRequest:
         )
         for stage in stages
     ]
-    fusion = wanted.fusion
-    rrf = models.Rrf(k=fusion.k, weights=[fusion.dense_weight, fusion.sparse_weight])
+    rrf = models.Rrf(k=wanted.fusion.k, weights=[stage.weight for stage in stages])
     return models.QueryRequest(
         prefetch=prefetch,
         query=models.RrfQuery(rrf=rrf),

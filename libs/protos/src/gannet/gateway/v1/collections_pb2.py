@@ -22,32 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gannet/gateway/v1/collections.proto\x12\x11gannet.gateway.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x03\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nchunk_size\x18\x02 \x01(\r\x12\x1a\n\rchunk_overlap\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x13\n\x06rerank\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\x0f\x65mbedding_model\x18\x06 \x01(\t\x12\x1e\n\x16\x65mbedding_model_digest\x18\x07 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x08 \x01(\x04\x12\x12\n\ngeneration\x18\t \x01(\x04\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x66loor_generation\x18\x0b \x01(\x04\x12\x1a\n\rcache_results\x18\x19 \x01(\x08H\x02\x88\x01\x01\x12\x0c\n\x04\x65tag\x18\x1b \x01(\t\x12\x12\n\ngenerators\x18\x1e \x03(\tB\x10\n\x0e_chunk_overlapB\t\n\x07_rerankB\x10\n\x0e_cache_results\"s\n\x17\x43reateCollectionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x31\n\ncollection\x18\x03 \x01(\x0b\x32\x1d.gannet.gateway.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x17UpdateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.gannet.gateway.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"O\n\x16ListCollectionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.gannet.gateway.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xec\x03\n\x11\x43ollectionService\x12]\n\x10\x43reateCollection\x12*.gannet.gateway.v1.CreateCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12W\n\rGetCollection\x12\'.gannet.gateway.v1.GetCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12h\n\x0fListCollections\x12).gannet.gateway.v1.ListCollectionsRequest\x1a*.gannet.gateway.v1.ListCollectionsResponse\x12]\n\x10UpdateCollection\x12*.gannet.gateway.v1.UpdateCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12V\n\x10\x44\x65leteCollection\x12*.gannet.gateway.v1.DeleteCollectionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gannet/gateway/v1/collections.proto\x12\x11gannet.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x03\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nchunk_size\x18\x02 \x01(\r\x12\x1a\n\rchunk_overlap\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08language\x18\x04 \x01(\t\x12\x13\n\x06rerank\x18\x05 \x01(\x08H\x01\x88\x01\x01\x12\x17\n\x0f\x65mbedding_model\x18\x06 \x01(\t\x12\x1e\n\x16\x65mbedding_model_digest\x18\x07 \x01(\t\x12\x16\n\x0e\x64ocument_count\x18\x08 \x01(\x04\x12\x12\n\ngeneration\x18\t \x01(\x04\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x66loor_generation\x18\x0b \x01(\x04\x12\x1a\n\rcache_results\x18\x19 \x01(\x08H\x02\x88\x01\x01\x12,\n\tcache_ttl\x18\x1a \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0c\n\x04\x65tag\x18\x1b \x01(\t\x12\x11\n\tlanguages\x18\x1c \x03(\t\x12\x12\n\ngenerators\x18\x1e \x03(\tB\x10\n\x0e_chunk_overlapB\t\n\x07_rerankB\x10\n\x0e_cache_results\"s\n\x17\x43reateCollectionRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x15\n\rcollection_id\x18\x02 \x01(\t\x12\x31\n\ncollection\x18\x03 \x01(\x0b\x32\x1d.gannet.gateway.v1.Collection\"$\n\x14GetCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"}\n\x17UpdateCollectionRequest\x12\x31\n\ncollection\x18\x01 \x01(\x0b\x32\x1d.gannet.gateway.v1.Collection\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"O\n\x16ListCollectionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"f\n\x17ListCollectionsResponse\x12\x32\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1d.gannet.gateway.v1.Collection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17\x44\x65leteCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xec\x03\n\x11\x43ollectionService\x12]\n\x10\x43reateCollection\x12*.gannet.gateway.v1.CreateCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12W\n\rGetCollection\x12\'.gannet.gateway.v1.GetCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12h\n\x0fListCollections\x12).gannet.gateway.v1.ListCollectionsRequest\x1a*.gannet.gateway.v1.ListCollectionsResponse\x12]\n\x10UpdateCollection\x12*.gannet.gateway.v1.UpdateCollectionRequest\x1a\x1d.gannet.gateway.v1.Collection\x12V\n\x10\x44\x65leteCollection\x12*.gannet.gateway.v1.DeleteCollectionRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.gateway.v1.collections_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_COLLECTION']._serialized_start=155
-  _globals['_COLLECTION']._serialized_end=553
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=555
-  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=670
-  _globals['_GETCOLLECTIONREQUEST']._serialized_start=672
-  _globals['_GETCOLLECTIONREQUEST']._serialized_end=708
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=710
-  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=835
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=837
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=916
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=918
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1020
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1022
-  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1061
-  _globals['_COLLECTIONSERVICE']._serialized_start=1064
-  _globals['_COLLECTIONSERVICE']._serialized_end=1556
+  _globals['_COLLECTION']._serialized_start=187
+  _globals['_COLLECTION']._serialized_end=650
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=652
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=767
+  _globals['_GETCOLLECTIONREQUEST']._serialized_start=769
+  _globals['_GETCOLLECTIONREQUEST']._serialized_end=805
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_start=807
+  _globals['_UPDATECOLLECTIONREQUEST']._serialized_end=932
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=934
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=1013
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=1015
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1117
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_start=1119
+  _globals['_DELETECOLLECTIONREQUEST']._serialized_end=1158
+  _globals['_COLLECTIONSERVICE']._serialized_start=1161
+  _globals['_COLLECTIONSERVICE']._serialized_end=1653
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -36,7 +37,9 @@ class Collection(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FLOOR_GENERATION_FIELD_NUMBER: _builtins.int
     CACHE_RESULTS_FIELD_NUMBER: _builtins.int
+    CACHE_TTL_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
     GENERATORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}". Output only."""
@@ -49,7 +52,7 @@ class Collection(_message.Message):
     means the server's default. Fixed once created.
     """
     language: _builtins.str
-    """language names the stemmer and the stop words of BM25, ISO 639-1; empty means "en". Fixed once created."""
+    """language names the stemmer and the stop words of BM25 for documents that name none, ISO 639-1; empty means "en". Fixed once created."""
     rerank: _builtins.bool
     """rerank is the policy for searches and answers that do not say; absent means the server's default, which may
     change.
@@ -75,6 +78,18 @@ class Collection(_message.Message):
         """create_time is when it was made. Output only."""
 
     @_builtins.property
+    def cache_ttl(self) -> _duration_pb2.Duration:
+        """cache_ttl is the longest time for which a reply of a search, or an answer, is given again, 1 s to 30 days; absent means the server's
+        default. What is not given again any more makes room no sooner for that.
+        """
+
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """languages are those that documents are in: language, and up to 7 others in the order in which documents first named them. A query that
+        names none is analysed in each. A language stays when its documents are gone. Output only.
+        """
+
+    @_builtins.property
     def generators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """generators are the names of at most 4 generators that answer where a request names none, tried in this order while nothing has been
         said; empty means the server's default. Fixed once created.
@@ -95,12 +110,14 @@ class Collection(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         floor_generation: _builtins.int = ...,
         cache_results: _builtins.bool | None = ...,
+        cache_ttl: _duration_pb2.Duration | None = ...,
         etag: _builtins.str = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
         generators: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "cache_ttl", b"cache_ttl", "chunk_overlap", b"chunk_overlap", "create_time", b"create_time", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "etag", b"etag", "floor_generation", b"floor_generation", "generation", b"generation", "generators", b"generators", "language", b"language", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results", "_chunk_overlap", b"_chunk_overlap", "_rerank", b"_rerank", "cache_results", b"cache_results", "cache_ttl", b"cache_ttl", "chunk_overlap", b"chunk_overlap", "chunk_size", b"chunk_size", "create_time", b"create_time", "document_count", b"document_count", "embedding_model", b"embedding_model", "embedding_model_digest", b"embedding_model_digest", "etag", b"etag", "floor_generation", b"floor_generation", "generation", b"generation", "generators", b"generators", "language", b"language", "languages", b"languages", "name", b"name", "rerank", b"rerank"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cache_results: _TypeAlias = _typing.Literal["cache_results"]  # noqa: Y015
     _WhichOneofArgType__cache_results: _TypeAlias = _typing.Literal["_cache_results", b"_cache_results"]  # noqa: Y015
@@ -179,7 +196,7 @@ class UpdateCollectionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names the settings to change: "rerank", "cache_results". One that is absent in collection goes back to the server's
+        """update_mask names the settings to change: "rerank", "cache_results", "cache_ttl". One that is absent in collection goes back to the server's
         default. Required; another path is INVALID_ARGUMENT.
         """
 

@@ -99,6 +99,7 @@ class DocumentStart(_message.Message):
     CREATE_ONLY_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     document_id: _builtins.str
     """document_id names the document in its collection: 1 to 512 bytes of UTF-8 without control characters; "/" may stand inside, as
     in a path. An id may occur once in a stream; the second is ALREADY_EXISTS.
@@ -117,6 +118,10 @@ class DocumentStart(_message.Message):
     request_id: _builtins.str
     """request_id makes sending the document again safe: 1 to 64 characters of a-z, A-Z, 0-9, "-", "_" and "."; empty means none. The same
     id with the same document is the same operation for as long as the server remembers it; with another one it is ABORTED.
+    """
+    language: _builtins.str
+    """language names the stemmer and the stop words of BM25 for this document, ISO 639-1; empty means the collection's. One without a stemmer,
+    or a ninth language in the collection, is INVALID_ARGUMENT.
     """
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
@@ -138,10 +143,11 @@ class DocumentStart(_message.Message):
         create_only: _builtins.bool = ...,
         readers: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "metadata", b"metadata", "mime_type", b"mime_type", "readers", b"readers", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_only", b"create_only", "document_id", b"document_id", "language", b"language", "metadata", b"metadata", "mime_type", b"mime_type", "readers", b"readers", "request_id", b"request_id", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -393,6 +399,7 @@ class Document(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     END_GENERATION_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """name is "tenants/{tenant}/collections/{collection}/documents/{document}"."""
     revision: _builtins.int
@@ -419,6 +426,8 @@ class Document(_message.Message):
     """generation is the collection's first that shows this revision."""
     end_generation: _builtins.int
     """end_generation is the collection's first that does not show this revision any more; 0 while it is the live one."""
+    language: _builtins.str
+    """language is what BM25 takes this revision's text for; empty means the collection's."""
     @_builtins.property
     def metadata(self) -> _struct_pb2.Struct:
         """metadata is the given one."""
@@ -454,10 +463,11 @@ class Document(_message.Message):
         generation: _builtins.int = ...,
         end_generation: _builtins.int = ...,
         readers: _abc.Iterable[_builtins.str] | None = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "metadata", b"metadata", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "end_generation", b"end_generation", "etag", b"etag", "generation", b"generation", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "readers", b"readers", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_count", b"chunk_count", "content_sha256", b"content_sha256", "create_time", b"create_time", "end_generation", b"end_generation", "etag", b"etag", "generation", b"generation", "language", b"language", "metadata", b"metadata", "mime_type", b"mime_type", "name", b"name", "readers", b"readers", "revision", b"revision", "text", b"text", "text_bytes", b"text_bytes", "text_start_byte", b"text_start_byte", "title", b"title", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,19 +27,19 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/gateway/v1/search.proto\x12\x11gannet.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\"\xd1\x01\n\rSearchRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x14\n\x0cpaging_depth\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x30\n\rmax_staleness\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xae\x01\n\x12\x42\x61tchSearchRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x30\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x13\x42\x61tchSearchResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.gannet.gateway.v1.BatchSearchResult\x12\x10\n\x08\x65mbed_us\x18\x02 \x01(\x04\"z\n\x11\x42\x61tchSearchResult\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32!.gannet.gateway.v1.SearchResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xd6\x03\n\rSearchOptions\x12\x12\n\x05top_k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.gannet.gateway.v1.SearchMode\x12\x30\n\x06\x66usion\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.FusionOptions\x12\x30\n\x06rerank\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.RerankOptions\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x1c\n\x0f\x64\x65nse_score_min\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x1d\n\x10max_per_document\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x36\n\tdiversity\x18\x08 \x01(\x0b\x32#.gannet.gateway.v1.DiversityOptions\x12\r\n\x05\x65xact\x18\t \x01(\x08\x12\x12\n\nneighbours\x18\n \x01(\r\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\x34\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x0c \x01(\x0b\x32\".gannet.gateway.v1.FeedbackOptionsB\x08\n\x06_top_kB\x12\n\x10_dense_score_minB\x13\n\x11_max_per_document\"4\n\x10\x44iversityOptions\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\n\n\x08_balance\"C\n\x0f\x46\x65\x65\x64\x62\x61\x63kOptions\x12\x10\n\x08passages\x18\x01 \x01(\r\x12\x13\n\x06weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xb0\x01\n\rFusionOptions\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x1a\n\rsparse_weight\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12/\n\x06method\x18\x04 \x01(\x0e\x32\x1f.gannet.gateway.v1.FusionMethodB\x04\n\x02_kB\x0f\n\r_dense_weightB\x10\n\x0e_sparse_weight\"o\n\rRerankOptions\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05\x64\x65pth\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06weight\x18\x03 \x01(\x02H\x02\x88\x01\x01\x42\n\n\x08_enabledB\x08\n\x06_depthB\t\n\x07_weight\"\x82\x02\n\x0eSearchResponse\x12,\n\x08passages\x18\x01 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x30\n\x08\x64\x65graded\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.Degradation\x12\x31\n\x07timings\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.SearchTimings\x12\x30\n\ncache_hits\x18\x05 \x01(\x0b\x32\x1c.gannet.gateway.v1.CacheHits\x12\x17\n\x0fnext_page_token\x18\n \x01(\t\"\x84\x02\n\x07Passage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x12\n\nstart_byte\x18\x05 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x04\x12\r\n\x05title\x18\x07 \x01(\t\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x06scores\x18\t \x01(\x0b\x32\x19.gannet.gateway.v1.Scores\x12.\n\nneighbours\x18\n \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\"\xe5\x01\n\x06Scores\x12\r\n\x05\x66inal\x18\x01 \x01(\x02\x12\x12\n\x05\x64\x65nse\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x06sparse\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05\x66used\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06rerank\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x17\n\ndense_rank\x18\x06 \x01(\rH\x04\x88\x01\x01\x12\x18\n\x0bsparse_rank\x18\x07 \x01(\rH\x05\x88\x01\x01\x42\x08\n\x06_denseB\t\n\x07_sparseB\x08\n\x06_fusedB\t\n\x07_rerankB\r\n\x0b_dense_rankB\x0e\n\x0c_sparse_rank\",\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"j\n\tCacheHits\x12,\n\x06result\x18\x01 \x01(\x0e\x32\x1c.gannet.gateway.v1.CacheTier\x12/\n\tembedding\x18\x02 \x01(\x0e\x32\x1c.gannet.gateway.v1.CacheTier\"Y\n\rSearchTimings\x12\x10\n\x08\x65mbed_us\x18\x01 \x01(\x04\x12\x11\n\tsearch_us\x18\x02 \x01(\x04\x12\x11\n\trerank_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04*p\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x16\n\x12SEARCH_MODE_SPARSE\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*f\n\x0c\x46usionMethod\x12\x1d\n\x19\x46USION_METHOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_METHOD_RRF\x10\x01\x12 \n\x1c\x46USION_METHOD_RELATIVE_SCORE\x10\x02*i\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41\x43HE_TIER_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_TIER_LOCAL\x10\x02\x12\x15\n\x11\x43\x41\x43HE_TIER_SHARED\x10\x03\x32\xbc\x01\n\rSearchService\x12M\n\x06Search\x12 .gannet.gateway.v1.SearchRequest\x1a!.gannet.gateway.v1.SearchResponse\x12\\\n\x0b\x42\x61tchSearch\x12%.gannet.gateway.v1.BatchSearchRequest\x1a&.gannet.gateway.v1.BatchSearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/gateway/v1/search.proto\x12\x11gannet.gateway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\"\xd1\x01\n\rSearchRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\x14\n\x0cpaging_depth\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x30\n\rmax_staleness\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xae\x01\n\x12\x42\x61tchSearchRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0f\n\x07queries\x18\x02 \x03(\t\x12\x31\n\x07options\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x30\n\rmax_staleness\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x13\x42\x61tchSearchResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.gannet.gateway.v1.BatchSearchResult\x12\x10\n\x08\x65mbed_us\x18\x02 \x01(\x04\"z\n\x11\x42\x61tchSearchResult\x12\x35\n\x08response\x18\x01 \x01(\x0b\x32!.gannet.gateway.v1.SearchResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xa3\x04\n\rSearchOptions\x12\x12\n\x05top_k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12+\n\x04mode\x18\x02 \x01(\x0e\x32\x1d.gannet.gateway.v1.SearchMode\x12\x30\n\x06\x66usion\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.FusionOptions\x12\x30\n\x06rerank\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.RerankOptions\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\x12\x1c\n\x0f\x64\x65nse_score_min\x18\x06 \x01(\x02H\x01\x88\x01\x01\x12\x1d\n\x10max_per_document\x18\x07 \x01(\rH\x02\x88\x01\x01\x12\x36\n\tdiversity\x18\x08 \x01(\x0b\x32#.gannet.gateway.v1.DiversityOptions\x12\r\n\x05\x65xact\x18\t \x01(\x08\x12\x12\n\nneighbours\x18\n \x01(\r\x12\x0f\n\x07\x65xplain\x18\x0b \x01(\x08\x12\x34\n\x08\x66\x65\x65\x64\x62\x61\x63k\x18\x0c \x01(\x0b\x32\".gannet.gateway.v1.FeedbackOptions\x12\x10\n\x08language\x18\r \x01(\t\x12\x39\n\x0bmulti_query\x18\x0e \x01(\x0b\x32$.gannet.gateway.v1.MultiQueryOptionsB\x08\n\x06_top_kB\x12\n\x10_dense_score_minB\x13\n\x11_max_per_document\"W\n\x11MultiQueryOptions\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\x13\n\x06weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x11\n\tgenerator\x18\x03 \x01(\tB\t\n\x07_weight\"4\n\x10\x44iversityOptions\x12\x14\n\x07\x62\x61lance\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\n\n\x08_balance\"C\n\x0f\x46\x65\x65\x64\x62\x61\x63kOptions\x12\x10\n\x08passages\x18\x01 \x01(\r\x12\x13\n\x06weight\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xb0\x01\n\rFusionOptions\x12\x0e\n\x01k\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65nse_weight\x18\x02 \x01(\x02H\x01\x88\x01\x01\x12\x1a\n\rsparse_weight\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12/\n\x06method\x18\x04 \x01(\x0e\x32\x1f.gannet.gateway.v1.FusionMethodB\x04\n\x02_kB\x0f\n\r_dense_weightB\x10\n\x0e_sparse_weight\"o\n\rRerankOptions\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12\x12\n\x05\x64\x65pth\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x13\n\x06weight\x18\x03 \x01(\x02H\x02\x88\x01\x01\x42\n\n\x08_enabledB\x08\n\x06_depthB\t\n\x07_weight\"\x82\x02\n\x0eSearchResponse\x12,\n\x08passages\x18\x01 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x30\n\x08\x64\x65graded\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.Degradation\x12\x31\n\x07timings\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.SearchTimings\x12\x30\n\ncache_hits\x18\x05 \x01(\x0b\x32\x1c.gannet.gateway.v1.CacheHits\x12\x17\n\x0fnext_page_token\x18\n \x01(\t\"\x84\x02\n\x07Passage\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x12\n\nstart_byte\x18\x05 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x06 \x01(\x04\x12\r\n\x05title\x18\x07 \x01(\t\x12)\n\x08metadata\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\x06scores\x18\t \x01(\x0b\x32\x19.gannet.gateway.v1.Scores\x12.\n\nneighbours\x18\n \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\"\xe5\x01\n\x06Scores\x12\r\n\x05\x66inal\x18\x01 \x01(\x02\x12\x12\n\x05\x64\x65nse\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x13\n\x06sparse\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\x05\x66used\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x13\n\x06rerank\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x17\n\ndense_rank\x18\x06 \x01(\rH\x04\x88\x01\x01\x12\x18\n\x0bsparse_rank\x18\x07 \x01(\rH\x05\x88\x01\x01\x42\x08\n\x06_denseB\t\n\x07_sparseB\x08\n\x06_fusedB\t\n\x07_rerankB\r\n\x0b_dense_rankB\x0e\n\x0c_sparse_rank\",\n\x0b\x44\x65gradation\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"j\n\tCacheHits\x12,\n\x06result\x18\x01 \x01(\x0e\x32\x1c.gannet.gateway.v1.CacheTier\x12/\n\tembedding\x18\x02 \x01(\x0e\x32\x1c.gannet.gateway.v1.CacheTier\"l\n\rSearchTimings\x12\x10\n\x08\x65mbed_us\x18\x01 \x01(\x04\x12\x11\n\tsearch_us\x18\x02 \x01(\x04\x12\x11\n\trerank_us\x18\x03 \x01(\x04\x12\x10\n\x08total_us\x18\x04 \x01(\x04\x12\x11\n\texpand_us\x18\x05 \x01(\x04*p\n\nSearchMode\x12\x1b\n\x17SEARCH_MODE_UNSPECIFIED\x10\x00\x12\x15\n\x11SEARCH_MODE_DENSE\x10\x01\x12\x16\n\x12SEARCH_MODE_SPARSE\x10\x02\x12\x16\n\x12SEARCH_MODE_HYBRID\x10\x03*f\n\x0c\x46usionMethod\x12\x1d\n\x19\x46USION_METHOD_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_METHOD_RRF\x10\x01\x12 \n\x1c\x46USION_METHOD_RELATIVE_SCORE\x10\x02*i\n\tCacheTier\x12\x1a\n\x16\x43\x41\x43HE_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43\x41\x43HE_TIER_MISS\x10\x01\x12\x14\n\x10\x43\x41\x43HE_TIER_LOCAL\x10\x02\x12\x15\n\x11\x43\x41\x43HE_TIER_SHARED\x10\x03\x32\xbc\x01\n\rSearchService\x12M\n\x06Search\x12 .gannet.gateway.v1.SearchRequest\x1a!.gannet.gateway.v1.SearchResponse\x12\\\n\x0b\x42\x61tchSearch\x12%.gannet.gateway.v1.BatchSearchRequest\x1a&.gannet.gateway.v1.BatchSearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.gateway.v1.search_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHMODE']._serialized_start=2638
-  _globals['_SEARCHMODE']._serialized_end=2750
-  _globals['_FUSIONMETHOD']._serialized_start=2752
-  _globals['_FUSIONMETHOD']._serialized_end=2854
-  _globals['_CACHETIER']._serialized_start=2856
-  _globals['_CACHETIER']._serialized_end=2961
+  _globals['_SEARCHMODE']._serialized_start=2823
+  _globals['_SEARCHMODE']._serialized_end=2935
+  _globals['_FUSIONMETHOD']._serialized_start=2937
+  _globals['_FUSIONMETHOD']._serialized_end=3039
+  _globals['_CACHETIER']._serialized_start=3041
+  _globals['_CACHETIER']._serialized_end=3146
   _globals['_SEARCHREQUEST']._serialized_start=141
   _globals['_SEARCHREQUEST']._serialized_end=350
   _globals['_BATCHSEARCHREQUEST']._serialized_start=353
@@ -49,27 +49,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHSEARCHRESULT']._serialized_start=625
   _globals['_BATCHSEARCHRESULT']._serialized_end=747
   _globals['_SEARCHOPTIONS']._serialized_start=750
-  _globals['_SEARCHOPTIONS']._serialized_end=1220
-  _globals['_DIVERSITYOPTIONS']._serialized_start=1222
-  _globals['_DIVERSITYOPTIONS']._serialized_end=1274
-  _globals['_FEEDBACKOPTIONS']._serialized_start=1276
-  _globals['_FEEDBACKOPTIONS']._serialized_end=1343
-  _globals['_FUSIONOPTIONS']._serialized_start=1346
-  _globals['_FUSIONOPTIONS']._serialized_end=1522
-  _globals['_RERANKOPTIONS']._serialized_start=1524
-  _globals['_RERANKOPTIONS']._serialized_end=1635
-  _globals['_SEARCHRESPONSE']._serialized_start=1638
-  _globals['_SEARCHRESPONSE']._serialized_end=1896
-  _globals['_PASSAGE']._serialized_start=1899
-  _globals['_PASSAGE']._serialized_end=2159
-  _globals['_SCORES']._serialized_start=2162
-  _globals['_SCORES']._serialized_end=2391
-  _globals['_DEGRADATION']._serialized_start=2393
-  _globals['_DEGRADATION']._serialized_end=2437
-  _globals['_CACHEHITS']._serialized_start=2439
-  _globals['_CACHEHITS']._serialized_end=2545
-  _globals['_SEARCHTIMINGS']._serialized_start=2547
-  _globals['_SEARCHTIMINGS']._serialized_end=2636
-  _globals['_SEARCHSERVICE']._serialized_start=2964
-  _globals['_SEARCHSERVICE']._serialized_end=3152
+  _globals['_SEARCHOPTIONS']._serialized_end=1297
+  _globals['_MULTIQUERYOPTIONS']._serialized_start=1299
+  _globals['_MULTIQUERYOPTIONS']._serialized_end=1386
+  _globals['_DIVERSITYOPTIONS']._serialized_start=1388
+  _globals['_DIVERSITYOPTIONS']._serialized_end=1440
+  _globals['_FEEDBACKOPTIONS']._serialized_start=1442
+  _globals['_FEEDBACKOPTIONS']._serialized_end=1509
+  _globals['_FUSIONOPTIONS']._serialized_start=1512
+  _globals['_FUSIONOPTIONS']._serialized_end=1688
+  _globals['_RERANKOPTIONS']._serialized_start=1690
+  _globals['_RERANKOPTIONS']._serialized_end=1801
+  _globals['_SEARCHRESPONSE']._serialized_start=1804
+  _globals['_SEARCHRESPONSE']._serialized_end=2062
+  _globals['_PASSAGE']._serialized_start=2065
+  _globals['_PASSAGE']._serialized_end=2325
+  _globals['_SCORES']._serialized_start=2328
+  _globals['_SCORES']._serialized_end=2557
+  _globals['_DEGRADATION']._serialized_start=2559
+  _globals['_DEGRADATION']._serialized_end=2603
+  _globals['_CACHEHITS']._serialized_start=2605
+  _globals['_CACHEHITS']._serialized_end=2711
+  _globals['_SEARCHTIMINGS']._serialized_start=2713
+  _globals['_SEARCHTIMINGS']._serialized_end=2821
+  _globals['_SEARCHSERVICE']._serialized_start=3149
+  _globals['_SEARCHSERVICE']._serialized_end=3337
 # @@protoc_insertion_point(module_scope)

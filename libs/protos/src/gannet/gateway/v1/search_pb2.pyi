@@ -272,6 +272,8 @@ class SearchOptions(_message.Message):
     NEIGHBOURS_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     FEEDBACK_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    MULTI_QUERY_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """top_k is the number of passages wanted, 1 to 1,000; absent means 10 for Search and 5 for answers. 0 is INVALID_ARGUMENT."""
     mode: Global___SearchMode.ValueType
@@ -295,6 +297,10 @@ class SearchOptions(_message.Message):
     """neighbours is the number of passages before and behind each one that are returned with it, 0 to 5; for at most 100 passages."""
     explain: _builtins.bool
     """explain sets dense, sparse and their ranks in Scores in HYBRID mode."""
+    language: _builtins.str
+    """language is the query's, ISO 639-1: whose stemmer and stop words BM25 uses for it. Empty means every language that the collection's
+    documents are in, see Collection.languages. One without a stemmer is INVALID_ARGUMENT. Documents of all languages are searched.
+    """
     @_builtins.property
     def fusion(self) -> Global___FusionOptions:
         """fusion tunes HYBRID; ignored in the other modes."""
@@ -311,6 +317,12 @@ class SearchOptions(_message.Message):
     def feedback(self) -> Global___FeedbackOptions:
         """feedback searches a second time, for the query moved towards the best passages of the first; absent means once."""
 
+    @_builtins.property
+    def multi_query(self) -> Global___MultiQueryOptions:
+        """multi_query searches for other phrasings of the query, too, which a generator writes; absent means for the query alone. With fusion
+        by relative scores it is INVALID_ARGUMENT. Where there is no generator, or no phrasing in time, degraded names "expand".
+        """
+
     def __init__(
         self,
         *,
@@ -326,10 +338,12 @@ class SearchOptions(_message.Message):
         neighbours: _builtins.int = ...,
         explain: _builtins.bool = ...,
         feedback: Global___FeedbackOptions | None = ...,
+        language: _builtins.str = ...,
+        multi_query: Global___MultiQueryOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "feedback", b"feedback", "fusion", b"fusion", "max_per_document", b"max_per_document", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "feedback", b"feedback", "fusion", b"fusion", "max_per_document", b"max_per_document", "multi_query", b"multi_query", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "exact", b"exact", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "max_per_document", b"max_per_document", "mode", b"mode", "neighbours", b"neighbours", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min", "_max_per_document", b"_max_per_document", "_top_k", b"_top_k", "dense_score_min", b"dense_score_min", "diversity", b"diversity", "exact", b"exact", "explain", b"explain", "feedback", b"feedback", "filter", b"filter", "fusion", b"fusion", "language", b"language", "max_per_document", b"max_per_document", "mode", b"mode", "multi_query", b"multi_query", "neighbours", b"neighbours", "rerank", b"rerank", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__dense_score_min: _TypeAlias = _typing.Literal["dense_score_min"]  # noqa: Y015
     _WhichOneofArgType__dense_score_min: _TypeAlias = _typing.Literal["_dense_score_min", b"_dense_score_min"]  # noqa: Y015
@@ -345,6 +359,42 @@ class SearchOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
 
 Global___SearchOptions: _TypeAlias = SearchOptions  # noqa: Y015
+
+@_typing.final
+class MultiQueryOptions(_message.Message):
+    """MultiQueryOptions tune expansion by other phrasings: each is searched for as the query is, in the same mode, and all their lists are
+    fused by reciprocal ranks. The reranker reads the query as it was written.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """queries is the number of phrasings beside the query, 1 to 3; 0 means 3."""
+    weight: _builtins.float
+    """weight is that of a phrasing's lists beside the query's own, > 0 to 100; absent means 0.5."""
+    generator: _builtins.str
+    """generator names the one that writes them. Empty means the first that writes free text among those that answer for the collection; where
+    there is none, degraded says NO_WRITING_GENERATOR. One that there is not, or that quotes instead of writing, is INVALID_ARGUMENT.
+    """
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        weight: _builtins.float | None = ...,
+        generator: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "generator", b"generator", "queries", b"queries", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___MultiQueryOptions: _TypeAlias = MultiQueryOptions  # noqa: Y015
 
 @_typing.final
 class DiversityOptions(_message.Message):
@@ -616,7 +666,7 @@ class Scores(_message.Message):
     sparse: _builtins.float
     """sparse is the BM25 score; set in SPARSE mode, and in HYBRID mode likewise."""
     fused: _builtins.float
-    """fused is the score of the fusion; set in HYBRID mode."""
+    """fused is the score of the fusion; set in HYBRID mode, and instead of dense or sparse where other phrasings were searched for."""
     rerank: _builtins.float
     """rerank is the cross-encoder's logit; set if it read the passage."""
     dense_rank: _builtins.int
@@ -672,8 +722,8 @@ class Degradation(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """stage is "embed" (HYBRID only: found by BM25 alone, scores.sparse instead of scores.fused) or "rerank" (the first stage's order was
-    kept).
+    """stage is "embed" (HYBRID only: found by BM25 alone, scores.sparse instead of scores.fused), "rerank" (the first stage's order was
+    kept) or "expand" (multi_query only: fewer phrasings than were to be had, or none).
     """
     reason: _builtins.str
     """reason is an UPPER_SNAKE_CASE code such as UNAVAILABLE or DEADLINE."""
@@ -723,6 +773,7 @@ class SearchTimings(_message.Message):
     SEARCH_US_FIELD_NUMBER: _builtins.int
     RERANK_US_FIELD_NUMBER: _builtins.int
     TOTAL_US_FIELD_NUMBER: _builtins.int
+    EXPAND_US_FIELD_NUMBER: _builtins.int
     embed_us: _builtins.int
     """embed_us is the time for the query's vectors, microseconds."""
     search_us: _builtins.int
@@ -731,6 +782,8 @@ class SearchTimings(_message.Message):
     """rerank_us is the time for the cross-encoder, microseconds; 0 if it did not run."""
     total_us: _builtins.int
     """total_us is the time from admission to reply, microseconds."""
+    expand_us: _builtins.int
+    """expand_us is the time for the phrasings of multi_query, microseconds; their vectors are in embed_us."""
     def __init__(
         self,
         *,
@@ -738,10 +791,11 @@ class SearchTimings(_message.Message):
         search_us: _builtins.int = ...,
         rerank_us: _builtins.int = ...,
         total_us: _builtins.int = ...,
+        expand_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_us", b"embed_us", "rerank_us", b"rerank_us", "search_us", b"search_us", "total_us", b"total_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["embed_us", b"embed_us", "expand_us", b"expand_us", "rerank_us", b"rerank_us", "search_us", b"search_us", "total_us", b"total_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
