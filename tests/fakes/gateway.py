@@ -112,6 +112,20 @@ class Collections(collections_pb2_grpc.CollectionServiceServicer):
             next_page_token=page[-1] if len(ids) > PAGE_SIZE else "",
         )
 
+    async def UpdateCollection(self, request, context):
+        message = self._state.collection(request.collection.name).message
+        if request.collection.etag not in ("", message.etag):
+            raise Refused(grpc.StatusCode.ABORTED, "the collection has changed")
+        for path in request.update_mask.paths:
+            if path not in ("rerank", "cache_results", "cache_ttl"):
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "update_mask: not a setting", field="update_mask")
+            message.ClearField(path)
+        asked = collections_pb2.Collection()
+        request.update_mask.MergeMessage(request.collection, asked)
+        message.MergeFrom(asked)
+        message.etag = f"e{len(self._state.calls)}"
+        return _with_count(self._state.collection(request.collection.name))
+
     async def DeleteCollection(self, request, context):
         del self._state.collections[self._state.collection(request.name).message.name.rpartition("/")[2]]
         return empty_pb2.Empty()
@@ -208,9 +222,24 @@ class Search(search_pb2_grpc.SearchServiceServicer):
         self._state = state
 
     async def Search(self, request, context):
+        self._state.searches.append(request)
         passages = find(self._state, request.parent, request.query, request.options)
         response = search_pb2.SearchResponse(passages=passages, generation=1)
         response.timings.total_us = 1_000
+        if [one.query for one in self._state.searches].count(request.query) > 1:
+            response.cache_hits.result = search_pb2.CACHE_TIER_LOCAL
+        return response
+
+    async def BatchSearch(self, request, context):
+        self._state.searches.append(request)
+        self._state.collection(request.parent)
+        response = search_pb2.BatchSearchResponse()
+        for query in request.queries:
+            result = response.results.add()
+            try:
+                result.response.passages.extend(find(self._state, request.parent, query, request.options))
+            except Refused as refused:
+                result.error.CopyFrom(refused.status)
         return response
 
 

@@ -65,6 +65,7 @@ class State:
     resumed_fault_after_delta: Refused | None = None
     resumable: list = field(default_factory=list)  # the events of the answer that was asked for as such
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    searches: list = field(default_factory=list)  # requests of Search and BatchSearch, as they came
     health: dict[str, int] = field(default_factory=lambda: {"": 1, "dependency:embedder": 1, "dependency:vectors": 1})
     lists_health: bool = True
 
@@ -125,6 +126,7 @@ def store(
         chunk_count=chunks,
         content_sha256=hashlib.sha256(content).hexdigest(),
         etag=f"{revision}",
+        language=start.language,
     )
     return documents_pb2.DocumentIndexed(revision=revision, chunk_count=chunks, unchanged=unchanged, name=name)
 

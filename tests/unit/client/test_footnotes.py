@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gannet_client.footnotes import FootnotedText
-from gannet_client.types import Citation, CitedSource, Passage, Scores
+from gannet_client.search_types import Passage, Scores
+from gannet_client.types import Citation, CitedSource
 
 
 def passage(text: str, start_byte: int = 0) -> Passage:

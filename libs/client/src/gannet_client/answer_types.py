@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from gannet_client.types import CitedSource, FinishReason, Passage
+from gannet_client.search_types import Passage
+from gannet_client.types import CitedSource, FinishReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,16 @@ from typing import Self
 
 import grpc
 
-from gannet.gateway.v1 import answer_pb2, collections_pb2, documents_pb2, feedback_pb2, search_pb2
+from gannet.gateway.v1 import answer_pb2, documents_pb2, feedback_pb2, search_pb2
 from gannet.gateway.v1.answer_pb2_grpc import AnswerServiceStub
 from gannet.gateway.v1.collections_pb2_grpc import CollectionServiceStub
 from gannet.gateway.v1.documents_pb2_grpc import DocumentServiceStub
 from gannet.gateway.v1.feedback_pb2_grpc import FeedbackServiceStub
 from gannet.gateway.v1.search_pb2_grpc import SearchServiceStub
-from gannet_client import answer_types, answers, types, wire
+from gannet_client import answer_types, answers, search_types, search_wire, types, wire
+from gannet_client.collections import CollectionCalls
 from gannet_client.conversations import Conversations
-from gannet_client.errors import Conflict
+from gannet_client.errors import Conflict, GannetError
 from gannet_client.health import health
 from gannet_client.jobs import Jobs
 from gannet_client.sources import Sources
@@ -30,7 +31,7 @@ ACK_TIMEOUT_S = 120.0
 PAGE_SIZE = 500
 
 
-class GannetClient:
+class GannetClient(CollectionCalls):
     """A connection to a gateway; an async context manager, safe to share between tasks of one event loop.
 
     Collections are given by id ("docs") or name ("tenants/-/collections/docs"), documents by name (see `document_name`). Every
@@ -95,13 +96,14 @@ class GannetClient:
         self,
         collection: str,
         query: str,
-        options: types.SearchOptions | None = None,
+        options: search_types.SearchOptions | None = None,
         *,
         paging_depth: int = 0,
         page_token: str = "",
         generation: int = 0,
+        max_staleness_s: float = 0.0,
         timeout_s: float | None = None,
-    ) -> types.SearchResult:
+    ) -> search_types.SearchResult:
         """Find the best passages of a collection.
 
         Args:
@@ -111,23 +113,51 @@ class GannetClient:
             paging_depth: how many passages the pages of `top_k` go through; 0 is one page.
             page_token: an earlier result's `next_page_token`; all else must be as it was.
             generation: search the collection as it was then; 0 is the latest.
+            max_staleness_s: let the result be of a state that was the latest so long ago, 0 to 60; it comes faster then.
             timeout_s: deadline.
         """
         request = search_pb2.SearchRequest(
             parent=wire.collection_name(collection),
             query=query,
-            options=None if options is None else wire.search_options(options),
+            options=None if options is None else search_wire.search_options(options),
             paging_depth=paging_depth,
             page_token=page_token,
             generation=generation,
+            max_staleness=wire.duration(max_staleness_s or None),
         )
-        return wire.search_result(await self._transport.unary(self._search.Search, request, self._limit(timeout_s)))
+        return search_wire.search_result(
+            await self._transport.unary(self._search.Search, request, self._limit(timeout_s))
+        )
+
+    async def batch_search(
+        self,
+        collection: str,
+        queries: Sequence[str],
+        options: search_types.SearchOptions | None = None,
+        *,
+        generation: int = 0,
+        max_staleness_s: float = 0.0,
+        timeout_s: float | None = None,
+    ) -> list[search_types.SearchResult | GannetError]:
+        """Make up to 32 searches of one state of a collection in one call: for each query, in order, what it found or why it failed.
+
+        `options`, `generation` and `max_staleness_s` are as in `search`, for all of them.
+        """
+        request = search_pb2.BatchSearchRequest(
+            parent=wire.collection_name(collection),
+            queries=queries,
+            options=None if options is None else search_wire.search_options(options),
+            generation=generation,
+            max_staleness=wire.duration(max_staleness_s or None),
+        )
+        reply = await self._transport.unary(self._search.BatchSearch, request, self._limit(timeout_s))
+        return search_wire.batch_results(reply, len(queries))
 
     async def answer(
         self,
         collection: str,
         question: str,
-        options: types.SearchOptions | None = None,
+        options: search_types.SearchOptions | None = None,
         *,
         how: answer_types.AnswerOptions | None = None,
         timeout_s: float | None = None,
@@ -140,7 +170,7 @@ class GannetClient:
         self,
         collection: str,
         question: str,
-        options: types.SearchOptions | None = None,
+        options: search_types.SearchOptions | None = None,
         *,
         how: answer_types.AnswerOptions | None = None,
         timeout_s: float | None = None,
@@ -164,7 +194,7 @@ class GannetClient:
         text: str,
         *,
         passages: Sequence[str] = (),
-        options: types.SearchOptions | None = None,
+        options: search_types.SearchOptions | None = None,
         timeout_s: float | None = None,
     ) -> answer_types.Verification:
         """Which sentences of `text` are supported: by `passages`, or without any by what is found in the collection."""
@@ -172,7 +202,7 @@ class GannetClient:
             parent=wire.collection_name(collection),
             text=text,
             passages=passages,
-            search=None if options is None else wire.search_options(options),
+            search=None if options is None else search_wire.search_options(options),
         )
         reply = await self._transport.unary(self._answers.VerifyAnswer, request, self._limit(timeout_s))
         return wire.verification(reply)
@@ -309,55 +339,6 @@ class GannetClient:
             if not token:
                 return
 
-    async def create_collection(
-        self,
-        collection_id: str,
-        *,
-        chunk_size: int = 0,
-        chunk_overlap: int | None = None,
-        language: str = "",
-        rerank: bool | None = None,
-        timeout_s: float | None = None,
-    ) -> types.Collection:
-        """Make an empty collection; what is not given is the server's default. Sizes count characters."""
-        request = collections_pb2.CreateCollectionRequest(
-            parent="tenants/-",
-            collection_id=collection_id,
-            collection=collections_pb2.Collection(
-                chunk_size=chunk_size, chunk_overlap=chunk_overlap, language=language, rerank=rerank
-            ),
-        )
-        return wire.collection(
-            await self._transport.unary(self._collections.CreateCollection, request, self._limit(timeout_s))
-        )
-
-    async def get_collection(self, collection: str, *, timeout_s: float | None = None) -> types.Collection:
-        """A collection's settings and state."""
-        request = collections_pb2.GetCollectionRequest(name=wire.collection_name(collection))
-        return wire.collection(
-            await self._transport.unary(self._collections.GetCollection, request, self._limit(timeout_s))
-        )
-
-    async def list_collections(self, *, timeout_s: float | None = None) -> AsyncGenerator[types.Collection]:
-        """All collections in the order of their ids; `timeout_s` is for each page."""
-        token = ""
-        while True:
-            request = collections_pb2.ListCollectionsRequest(parent="tenants/-", page_size=PAGE_SIZE, page_token=token)
-            page = await self._transport.unary(self._collections.ListCollections, request, self._limit(timeout_s))
-            for message in page.collections:
-                yield wire.collection(message)
-            token = page.next_page_token
-            if not token:
-                return
-
-    async def delete_collection(self, collection: str, *, timeout_s: float | None = None) -> None:
-        """Remove a collection with all its documents."""
-        request = collections_pb2.DeleteCollectionRequest(name=wire.collection_name(collection))
-        await self._transport.unary(self._collections.DeleteCollection, request, self._limit(timeout_s))
-
     async def health(self, *, timeout_s: float | None = None) -> types.Health:
         """What the gateway says of itself, its services and its dependencies. Needs no API key."""
         return await health(self._transport, self._limit(timeout_s))
-
-    def _limit(self, timeout_s: float | None) -> float:
-        return self._timeout_s if timeout_s is None else timeout_s

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from gannet_client.types import Citation, CitedSource, Passage
+from gannet_client.search_types import Passage
+from gannet_client.types import Citation, CitedSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

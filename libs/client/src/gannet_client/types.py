@@ -6,21 +6,7 @@ from datetime import datetime
 from enum import Enum
 
 from gannet_client.errors import GannetError
-
-
-class SearchMode(Enum):
-    """How candidates are found."""
-
-    DENSE = "dense"
-    SPARSE = "sparse"
-    HYBRID = "hybrid"
-
-
-class FusionMethod(Enum):
-    """How the dense and the BM25 list become one."""
-
-    RRF = "rrf"
-    RELATIVE_SCORE = "relative_score"
+from gannet_client.search_types import Passage
 
 
 class FinishReason(Enum):
@@ -31,114 +17,6 @@ class FinishReason(Enum):
     NO_ANSWER = "no_answer"
     STOP_STRING = "stop_string"
     CONTENT_FILTER = "content_filter"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """How to search. None leaves a choice to the collection or the server.
-
-    Attributes:
-        top_k: passages wanted, 1 to 1,000; 1 to 50 for answers.
-        mode: how candidates are found.
-        rerank: whether the cross-encoder orders the best candidates.
-        rerank_depth: candidates that it reads, top_k to 200.
-        rerank_weight: weight of its score beside the first stage's, > 0 to 100.
-        rrf_k: damps the lead of the first ranks where dense and sparse are fused, 1 to 1,000.
-        dense_weight: weight of the dense ranking, > 0 to 100.
-        sparse_weight: weight of the BM25 ranking, > 0 to 100.
-        fusion: how dense and sparse are fused.
-        filter: which documents are searched, e.g. `metadata.year >= 2024 AND metadata.tags:"grpc"`; see search.proto.
-        dense_score_min: least similarity of what the dense stage finds, -1 to 1.
-        max_per_document: most passages of one document, 1 to 100.
-        diversity: choose passages unlike each other: 0 (unlike) to 1 (by relevance).
-        exact: score the dense stage from full-precision vectors.
-        neighbours: passages before and behind each one that come with it, 0 to 5.
-        explain: give each stage's score and rank.
-        feedback_passages: search again, moved towards so many best passages, 1 to 10.
-        feedback_weight: their weight beside the query's, > 0 to 10; needs feedback_passages.
-    """
-
-    top_k: int | None = None
-    mode: SearchMode | None = None
-    rerank: bool | None = None
-    rerank_depth: int | None = None
-    rerank_weight: float | None = None
-    rrf_k: int | None = None
-    dense_weight: float | None = None
-    sparse_weight: float | None = None
-    fusion: FusionMethod | None = None
-    filter: str = ""
-    dense_score_min: float | None = None
-    max_per_document: int | None = None
-    diversity: float | None = None
-    exact: bool = False
-    neighbours: int = 0
-    explain: bool = False
-    feedback_passages: int | None = None
-    feedback_weight: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
-    """The scores of the stages that ran; `final` is the one that the order follows."""
-
-    final: float
-    dense: float | None = None
-    sparse: float | None = None
-    fused: float | None = None
-    rerank: float | None = None
-    dense_rank: int | None = None
-    sparse_rank: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A piece of a document: `text` is its bytes from `start_byte` to `end_byte`. `neighbours` are around it, in the document's order."""
-
-    name: str
-    document: str
-    revision: int
-    text: str
-    start_byte: int
-    end_byte: int
-    title: str
-    metadata: Mapping[str, object]
-    scores: Scores
-    neighbours: "tuple[Passage, ...]" = ()
-
-    @property
-    def document_id(self) -> str:
-        """The document's id in its collection."""
-        return self.document.partition("/documents/")[2]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Degradation:
-    """A stage that was skipped, and a code that says why."""
-
-    stage: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchTimings:
-    """Where the time went, microseconds; `rerank_us` is 0 if it did not run."""
-
-    embed_us: int
-    search_us: int
-    rerank_us: int
-    total_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """Passages, best first, all from one generation of the collection; `next_page_token` continues a search by pages."""
-
-    passages: tuple[Passage, ...]
-    generation: int
-    degraded: tuple[Degradation, ...]
-    timings: SearchTimings
-    next_page_token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +143,7 @@ class DocumentInput:
         metadata: returned with passages; strings, numbers, booleans or lists of strings.
         create_only: refuse to replace a document.
         readers: who may find and read it, "user:ID" and "group:ID"; empty means everyone in the tenant.
+        language: whose stemmer and stop words its words are indexed with, ISO 639-1; empty means the collection's.
     """
 
     document_id: str
@@ -274,6 +153,7 @@ class DocumentInput:
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
     create_only: bool = False
     readers: Sequence[str] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +198,7 @@ class Document:
     update_time: datetime
     etag: str
     readers: tuple[str, ...] = ()
+    language: str = ""
 
     @property
     def document_id(self) -> str:
@@ -340,7 +221,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection's settings and state."""
+    """A collection's settings and state; None leaves a setting to the server. `languages` are those that its documents are in."""
 
     name: str
     chunk_size: int
@@ -352,11 +233,30 @@ class Collection:
     document_count: int
     generation: int
     create_time: datetime
+    cache_results: bool | None = None
+    cache_ttl_s: float | None = None
+    languages: tuple[str, ...] = ()
+    etag: str = ""
 
     @property
     def collection_id(self) -> str:
         """The collection's id in its tenant."""
         return self.name.partition("/collections/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionSettings:
+    """What can be changed of a collection; None says nothing of it.
+
+    Attributes:
+        rerank: whether searches and answers that do not say are reranked.
+        cache_results: whether replies of searches are cached; False keeps answers out of the cache, too.
+        cache_ttl_s: longest time for which a reply is given again, 1 to 2,592,000.
+    """
+
+    rerank: bool | None = None
+    cache_results: bool | None = None
+    cache_ttl_s: float | None = None
 
 
 class ServingStatus(Enum):

@@ -1,24 +1,17 @@
 """Between protobuf messages and our types. The only module besides `client` and `upload` that sees messages."""
 
+from collections.abc import Iterable
+from dataclasses import fields
 from datetime import UTC
-from typing import cast
 
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
-from gannet.gateway.v1 import answer_pb2, collections_pb2, conversations_pb2, documents_pb2, search_pb2
-from gannet_client import answer_types, types
+from gannet.gateway.v1 import answer_pb2, collections_pb2, conversations_pb2, documents_pb2
+from gannet_client import answer_types, search_types, types
 from gannet_client.errors import Overloaded, ServerError, from_status
+from gannet_client.search_wire import metadata, passage, search_options
 
-_MODES = {
-    types.SearchMode.DENSE: search_pb2.SEARCH_MODE_DENSE,
-    types.SearchMode.SPARSE: search_pb2.SEARCH_MODE_SPARSE,
-    types.SearchMode.HYBRID: search_pb2.SEARCH_MODE_HYBRID,
-}
-_METHODS = {
-    types.FusionMethod.RRF: search_pb2.FUSION_METHOD_RRF,
-    types.FusionMethod.RELATIVE_SCORE: search_pb2.FUSION_METHOD_RELATIVE_SCORE,
-}
 _FINISH_REASONS: dict[int, types.FinishReason] = {
     answer_pb2.FINISH_REASON_STOP: types.FinishReason.STOP,
     answer_pb2.FINISH_REASON_LENGTH: types.FinishReason.LENGTH,
@@ -48,7 +41,7 @@ def conversation_name(collection: str, conversation: str) -> str:
 
 
 def answer_request(
-    collection: str, question: str, search: types.SearchOptions | None, options: answer_types.AnswerOptions
+    collection: str, question: str, search: search_types.SearchOptions | None, options: answer_types.AnswerOptions
 ) -> answer_pb2.AnswerRequest:
     """The message for a question."""
     generation = answer_pb2.GenerationOptions(
@@ -69,82 +62,6 @@ def answer_request(
         generation=generation,
         prompt=options.prompt,
         resumable=options.resumable,
-    )
-
-
-def search_options(options: types.SearchOptions) -> search_pb2.SearchOptions:
-    """The message for `options`; None stays absent."""
-    message = search_pb2.SearchOptions(
-        top_k=options.top_k,
-        filter=options.filter,
-        dense_score_min=options.dense_score_min,
-        max_per_document=options.max_per_document,
-        exact=options.exact,
-        neighbours=options.neighbours,
-        explain=options.explain,
-    )
-    if options.mode is not None:
-        message.mode = _MODES[options.mode]
-    fusion = {"k": options.rrf_k, "dense_weight": options.dense_weight, "sparse_weight": options.sparse_weight}
-    if any(value is not None for value in fusion.values()):
-        message.fusion.CopyFrom(
-            search_pb2.FusionOptions(
-                k=options.rrf_k, dense_weight=options.dense_weight, sparse_weight=options.sparse_weight
-            )
-        )
-    if any(value is not None for value in (options.rerank, options.rerank_depth, options.rerank_weight)):
-        message.rerank.CopyFrom(
-            search_pb2.RerankOptions(enabled=options.rerank, depth=options.rerank_depth, weight=options.rerank_weight)
-        )
-    if options.fusion is not None:
-        message.fusion.method = _METHODS[options.fusion]
-    if options.diversity is not None:
-        message.diversity.balance = options.diversity
-    if options.feedback_passages is not None:
-        feedback = search_pb2.FeedbackOptions(passages=options.feedback_passages, weight=options.feedback_weight)
-        message.feedback.CopyFrom(feedback)
-    return message
-
-
-def search_result(message: search_pb2.SearchResponse) -> types.SearchResult:
-    """What a search found."""
-    timings = message.timings
-    return types.SearchResult(
-        passages=tuple(passage(item) for item in message.passages),
-        generation=message.generation,
-        degraded=tuple(types.Degradation(stage=item.stage, reason=item.reason) for item in message.degraded),
-        timings=types.SearchTimings(
-            embed_us=timings.embed_us,
-            search_us=timings.search_us,
-            rerank_us=timings.rerank_us,
-            total_us=timings.total_us,
-        ),
-        next_page_token=message.next_page_token,
-    )
-
-
-def passage(message: search_pb2.Passage) -> types.Passage:
-    """One passage."""
-    scores = message.scores
-    return types.Passage(
-        name=message.name,
-        document=message.document,
-        revision=message.revision,
-        text=message.text,
-        start_byte=message.start_byte,
-        end_byte=message.end_byte,
-        title=message.title,
-        metadata=_metadata(message.metadata),
-        scores=types.Scores(
-            final=scores.final,
-            dense=scores.dense if scores.HasField("dense") else None,
-            sparse=scores.sparse if scores.HasField("sparse") else None,
-            fused=scores.fused if scores.HasField("fused") else None,
-            rerank=scores.rerank if scores.HasField("rerank") else None,
-            dense_rank=scores.dense_rank if scores.HasField("dense_rank") else None,
-            sparse_rank=scores.sparse_rank if scores.HasField("sparse_rank") else None,
-        ),
-        neighbours=tuple(passage(item) for item in message.neighbours),
     )
 
 
@@ -277,7 +194,7 @@ def document(message: documents_pb2.Document) -> types.Document:
         revision=message.revision,
         title=message.title,
         mime_type=message.mime_type,
-        metadata=_metadata(message.metadata),
+        metadata=metadata(message.metadata),
         text_bytes=message.text_bytes,
         chunk_count=message.chunk_count,
         content_sha256=message.content_sha256,
@@ -285,6 +202,7 @@ def document(message: documents_pb2.Document) -> types.Document:
         update_time=message.update_time.ToDatetime(UTC),
         etag=message.etag,
         readers=tuple(message.readers),
+        language=message.language,
     )
 
 
@@ -314,23 +232,43 @@ def collection(message: collections_pb2.Collection) -> types.Collection:
         document_count=message.document_count,
         generation=message.generation,
         create_time=message.create_time.ToDatetime(UTC),
+        cache_results=message.cache_results if message.HasField("cache_results") else None,
+        cache_ttl_s=message.cache_ttl.ToNanoseconds() / 1e9 if message.HasField("cache_ttl") else None,
+        languages=tuple(message.languages),
+        etag=message.etag,
     )
+
+
+def duration(seconds: float | None) -> Duration | None:
+    """The message for a time; None stays absent."""
+    if seconds is None:
+        return None
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message
+
+
+def settings_mask(settings: types.CollectionSettings, reset: Iterable[str]) -> list[str]:
+    """Paths of the settings that are given, or named to be reset; an unknown name is for the server to refuse."""
+    given = [field.name for field in fields(settings) if getattr(settings, field.name) is not None]
+    return [{"cache_ttl_s": "cache_ttl"}.get(name, name) for name in dict.fromkeys([*given, *reset])]
 
 
 def document_start(item: types.DocumentInput) -> documents_pb2.UploadDocumentsRequest:
     """The message that opens a document."""
-    metadata = None
+    struct = None
     if item.metadata:
-        metadata = Struct()
-        metadata.update(dict(item.metadata))  # pyright: ignore[reportArgumentType] - the stub's value type is invariant
+        struct = Struct()
+        struct.update(dict(item.metadata))  # pyright: ignore[reportArgumentType] - the stub's value type is invariant
     return documents_pb2.UploadDocumentsRequest(
         start=documents_pb2.DocumentStart(
             document_id=item.document_id,
             mime_type=item.mime_type,
             title=item.title,
-            metadata=metadata,
+            metadata=struct,
             create_only=item.create_only,
             readers=item.readers,
+            language=item.language,
         )
     )
 
@@ -357,7 +295,3 @@ def upload_ack(message: documents_pb2.UploadDocumentsResponse, request_id: str) 
             return types.DocumentFailed(document_id=message.document_id, error=error, acknowledged=True)
         case _:
             return None
-
-
-def _metadata(message: Struct) -> dict[str, object]:
-    return cast("dict[str, object]", MessageToDict(message))

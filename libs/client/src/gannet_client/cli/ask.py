@@ -13,17 +13,8 @@ from gannet_client.cli.session import ExitCode, Failed, Options, UserMistake
 from gannet_client.client import GannetClient
 from gannet_client.errors import ServerError
 from gannet_client.footnotes import Footnote, FootnotedText
-from gannet_client.types import (
-    AnswerEvent,
-    Cited,
-    Completed,
-    Delta,
-    FinishReason,
-    Retrieved,
-    SearchOptions,
-    Started,
-    Warned,
-)
+from gannet_client.search_types import SearchOptions
+from gannet_client.types import AnswerEvent, Cited, Completed, Delta, FinishReason, Retrieved, Started, Warned
 
 NEW = "new"
 

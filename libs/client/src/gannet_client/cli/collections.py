@@ -1,4 +1,4 @@
-"""`gannet collections`: list, create, get, delete."""
+"""`gannet collections`: list, create, get, update, delete."""
 
 from typing import Annotated
 
@@ -7,11 +7,16 @@ from rich.table import Table
 
 from gannet_client.cli import session
 from gannet_client.cli.session import Options
-from gannet_client.types import Collection
+from gannet_client.types import Collection, CollectionSettings
 
-app = typer.Typer(help="List, make and delete collections.", no_args_is_help=True)
+app = typer.Typer(help="List, make, change and delete collections.", no_args_is_help=True)
 
 CollectionId = Annotated[str, typer.Argument(metavar="COLLECTION", help="Id of the collection.")]
+Rerank = Annotated[bool | None, typer.Option("--rerank/--no-rerank", help="Whether searches rerank.")]
+CacheResults = Annotated[
+    bool | None, typer.Option("--cache-results/--no-cache-results", help="Whether searches' replies are cached.")
+]
+CacheTtl = Annotated[float | None, typer.Option("--cache-ttl", help="Longest life of a cached reply, seconds.")]
 
 
 @app.command("list")
@@ -38,14 +43,22 @@ def create(
     chunk_size: Annotated[int, typer.Option(help="Most characters of a passage; 0: the server's default.")] = 0,
     chunk_overlap: Annotated[int | None, typer.Option(help="Most characters that passages share.")] = None,
     language: Annotated[str, typer.Option(help="ISO 639-1, for stemming and stop words; default en.")] = "",
-    rerank: Annotated[bool | None, typer.Option("--rerank/--no-rerank", help="Whether searches rerank.")] = None,
+    rerank: Rerank = None,
+    cache_results: CacheResults = None,
+    cache_ttl: CacheTtl = None,
 ) -> None:
     """Make an empty collection."""
 
     async def run(options: Options) -> None:
         async with options.client() as client:
             made = await client.create_collection(
-                collection, chunk_size=chunk_size, chunk_overlap=chunk_overlap, language=language, rerank=rerank
+                collection,
+                chunk_size=chunk_size,
+                chunk_overlap=chunk_overlap,
+                language=language,
+                rerank=rerank,
+                cache_results=cache_results,
+                cache_ttl_s=cache_ttl,
             )
         _show(made, options)
 
@@ -64,6 +77,30 @@ def get(context: typer.Context, collection: CollectionId) -> None:
 
 
 @app.command()
+def update(
+    context: typer.Context,
+    collection: CollectionId,
+    *,
+    rerank: Rerank = None,
+    cache_results: CacheResults = None,
+    cache_ttl: CacheTtl = None,
+    reset: Annotated[
+        list[str] | None, typer.Option(help="rerank, cache_results or cache_ttl: back to the server's default.")
+    ] = None,
+    etag: Annotated[str, typer.Option(help="Change it only if it is still in the state of this etag.")] = "",
+) -> None:
+    """Change a collection's settings; what is not named stays as it is."""
+    settings = CollectionSettings(rerank=rerank, cache_results=cache_results, cache_ttl_s=cache_ttl)
+
+    async def run(options: Options) -> None:
+        async with options.client() as client:
+            changed = await client.update_collection(collection, settings, reset=reset or (), etag=etag)
+        _show(changed, options)
+
+    session.execute(context, run)
+
+
+@app.command()
 def delete(context: typer.Context, collection: CollectionId) -> None:
     """Remove a collection with all its documents."""
 
@@ -74,16 +111,22 @@ def delete(context: typer.Context, collection: CollectionId) -> None:
     session.execute(context, run)
 
 
+_CHOSEN = {True: "yes", False: "no", None: "default"}
+
+
 def collection_table(collections: list[Collection]) -> Table:
     """One row a collection."""
-    table = Table("collection", "documents", "language", "chunk size", "rerank", "model", box=None, pad_edge=False)
+    columns = ("collection", "documents", "language", "chunk size", "rerank", "cached", "model")
+    table = Table(*columns, box=None, pad_edge=False)
     for collection in collections:
         table.add_row(
             collection.collection_id,
             str(collection.document_count),
-            collection.language,
+            " ".join(collection.languages or (collection.language,)),
             f"{collection.chunk_size} ({collection.chunk_overlap} shared)",
-            {True: "yes", False: "no", None: "default"}[collection.rerank],
+            _CHOSEN[collection.rerank],
+            _CHOSEN[collection.cache_results]
+            + ("" if collection.cache_ttl_s is None else f", {collection.cache_ttl_s:g} s"),
             collection.embedding_model,
         )
     return table

@@ -22,6 +22,9 @@ DEFAULT_COLLECTION = "default"
 FAILURES_SHOWN_MAX = 50
 
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Id of the collection.")]
+Language = Annotated[
+    str, typer.Option(help="Language of the files, ISO 639-1, for stemming and stop words; default: the collection's.")
+]
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ def ingest(
     context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(help=f"Files, and folders that are walked for {' '.join(MIME_TYPES)}")],
     collection: Collection = DEFAULT_COLLECTION,
+    language: Language = "",
 ) -> None:
     """Store files as documents; made searchable before each is counted.
 
@@ -69,8 +73,9 @@ def ingest(
         report = Report()
         try:
             async with options.client() as client:
-                await ensure_collection(client, collection)
-                await ingest_files(client, collection, files, report, emit=session.emit if options.as_json else None)
+                await ensure_collection(client, collection, language)
+                emit = session.emit if options.as_json else None
+                await ingest_files(client, collection, files, report, language=language, emit=emit)
         finally:
             _summarise(report, len(files), as_json=options.as_json)
         if report.failures:
@@ -79,10 +84,10 @@ def ingest(
     session.execute(context, run)
 
 
-async def ensure_collection(client: GannetClient, collection: str) -> None:
-    """Make the collection unless it is there."""
+async def ensure_collection(client: GannetClient, collection: str, language: str = "") -> None:
+    """Make the collection, with the language of what goes into it, unless it is there."""
     try:
-        await client.create_collection(collection)
+        await client.create_collection(collection, language=language)
     except AlreadyExists:
         return
 
@@ -93,6 +98,7 @@ async def ingest_files(
     files: list[FoundFile],
     report: Report,
     *,
+    language: str = "",
     emit: Callable[[object], None] | None = None,
 ) -> None:
     """Upload `files`, filling `report`, with a bar on stderr or, where `emit` is given, a value for each document.
@@ -114,7 +120,9 @@ async def ingest_files(
             except BrokenFile as error:
                 failed(file.document_id, error)
             else:
-                yield DocumentInput(document_id=file.document_id, content=content, mime_type=file.mime_type)
+                yield DocumentInput(
+                    document_id=file.document_id, content=content, mime_type=file.mime_type, language=language
+                )
 
     with _bar(hidden=emit is not None) as bar:
         task = bar.add_task("ingesting", total=len(files), chunks=0)
