@@ -87,12 +87,8 @@ async def serve(
         check_room=check_room,
     )
     await health.start()
-    server = await _start(
-        config,
-        interceptor,
-        [*add, partial(health_pb2_grpc.add_HealthServicer_to_server, health.servicer)],
-        service_names,
-    )
+    servicers = [*add, partial(health_pb2_grpc.add_HealthServicer_to_server, health.servicer)]
+    server = await _start(config, interceptor, servicers, service_names)
     stop = _told_to_stop()
     try:
         async with asyncio.TaskGroup() as tasks:
