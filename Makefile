@@ -96,7 +96,7 @@ consistency: setup-dev ## many seeds of crashes against snapshot consistency; SE
 # ---- measurements -------------------------------------------------------------------------------------------------------
 
 .PHONY: eval bench-stack bench-graph bench-kernels bench-embed bench-rerank bench-embed-latency bench-overload bench-search bench-ingest bench-extractive bench-verify clean bench-answer
-eval: setup-dev models ## retrieval quality on ../shared/data, tables and a plot; GENERATOR=name adds multi-query expansion (20 minutes)
+eval: setup-dev models ## retrieval quality on ../shared/data, tables and a plot; GENERATOR=name adds multi-query expansion (long)
 	@PYTHONPATH=tests/bench $(BIN)/python tests/bench/eval_retrieval.py $(if $(GENERATOR),--generator $(GENERATOR))
 
 bench-stack: setup models ## seconds to healthy, and back after kill -9 of each process
