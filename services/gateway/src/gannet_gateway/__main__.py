@@ -27,13 +27,26 @@ from gannet_gateway.sources.build import sourcing
 from gannet_gateway.tenants.build import access
 from gannet_gateway.vectors.index import Index, connect
 from gannet_gateway.vectors.retriever import Retriever
+from gannet_gateway.webhooks.build import delivering
 from gannet_kernels.warm import compile_all
 from gannet_service import telemetry
 from gannet_service.config import EXIT_CONFIG, load
 from gannet_service.health import Health, Probe, grpc_probe
 from gannet_service.serve import run, serve
 
-NAMES = ("Search", "Answer", "Document", "Collection", "Conversation", "Feedback", "Prompt", "Tenant", "Job", "Source")
+NAMES = (
+    "Search",
+    "Answer",
+    "Document",
+    "Collection",
+    "Conversation",
+    "Feedback",
+    "Prompt",
+    "Tenant",
+    "Job",
+    "Source",
+    "Webhook",
+)
 SERVICES = (*(f"gannet.gateway.v1.{name}Service" for name in NAMES), "google.longrunning.Operations")
 
 
@@ -55,6 +68,7 @@ async def main() -> None:
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)
     sources = sourcing(config, database, ledger=ledger, ingester=ingestion.ingester)
+    hooks = delivering(config, database, ledger=ledger)
     collections = CollectionServicer(ledger, ingestion.ingester, embedder, index, config)
     compile_all()
     reader = CollectionReader(ledger.collection_settings, database.version)
@@ -79,7 +93,8 @@ async def main() -> None:
             partial(documents_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             partial(collections_pb2_grpc.add_CollectionServiceServicer_to_server, collections),
             partial(tenants_pb2_grpc.add_TenantServiceServicer_to_server, callers.servicer),
-            *(servicer.add_to for servicer in (OperationServicer(ingestion), sources.servicer, *answers.servicers)),
+            *(one.add_to for one in (OperationServicer(ingestion), sources.servicer, hooks.servicer)),
+            *(one.add_to for one in answers.servicers),
         ],
         health=Health(
             SERVICES,
@@ -94,13 +109,11 @@ async def main() -> None:
         authenticate=callers.authenticate,
         admit=callers.admission.admit,
         warm=ingestion.upkeep.start,
-        background=[*ingestion.background, sources.runner.run, *callers.background],
+        background=[*ingestion.background, sources.runner.run, hooks.dispatcher.run, *callers.background],
         drain=[documents.drain],
         close=[
             *callers.close,
-            answers.close,
-            sources.close,
-            ingestion.close,
+            *(part.close for part in (answers, sources, ingestion, hooks)),
             partial(clients.close, embedder.channel, reranker.channel, generator.channel),
             caches.close,
             qdrant.close,

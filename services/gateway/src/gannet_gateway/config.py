@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from gannet_service.config import ServiceConfig
@@ -196,6 +196,27 @@ class GatewayConfig(ServiceConfig):
     )
     request_id_retention_s: float = Field(
         86_400.0, ge=60, le=2_592_000, description="Time for which a request id is remembered, seconds."
+    )
+    webhook_networks: list[IPvAnyNetwork] = Field(
+        [],
+        max_length=100,
+        description="Networks that are not public and that webhooks may lead to all the same, a JSON list, e.g. 10.0.0.0/8.",
+    )
+    webhook_timeout_s: float = Field(10.0, gt=0, le=60, description="Most time for one post to a webhook, seconds.")
+    webhook_retry_s: float = Field(
+        86_400.0, ge=0, le=2_592_000, description="Age at which an event is not tried again, seconds."
+    )
+    webhook_pause_initial_s: float = Field(
+        5.0, gt=0, le=3600, description="Pause after its first failed post, seconds."
+    )
+    webhook_pause_max_s: float = Field(
+        3600.0, gt=0, le=86_400, description="Longest pause, seconds; each is twice as long."
+    )
+    webhook_poll_s: float = Field(1.0, gt=0, le=60, description="How often events to deliver are looked for, seconds.")
+    webhook_in_work_max: int = Field(64, ge=1, le=1000, description="Posts to webhooks at once.")
+    webhook_receiver_in_work_max: int = Field(4, ge=1, le=1000, description="Those to one scheme, host and port.")
+    webhook_retention_s: float = Field(
+        604_800.0, ge=60, le=31_536_000, description="Time for which a delivery that has ended is kept, seconds."
     )
     source_roots: list[str] = Field(
         [],

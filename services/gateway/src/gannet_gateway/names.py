@@ -111,6 +111,34 @@ class SourceName:
         return f"{self.parent}/sources/{self.source}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class WebhookName:
+    """A webhook of a collection."""
+
+    tenant: str
+    collection: str
+    webhook: str
+
+    @property
+    def parent(self) -> CollectionName:
+        """The collection whose jobs it hears of."""
+        return CollectionName(self.tenant, self.collection)
+
+    def __str__(self) -> str:
+        return f"{self.parent}/webhooks/{self.webhook}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DeliveryName:
+    """An event that is delivered to a webhook."""
+
+    webhook: WebhookName
+    event: str
+
+    def __str__(self) -> str:
+        return f"{self.webhook}/deliveries/{self.event}"
+
+
 def parse_tenant(name: str, field: str) -> str:
     """The tenant of "tenants/{tenant}"; raises InvalidInput, or PermissionDenied for somebody else's."""
     return _own_tenant(parse_any_tenant(name, field), field)
@@ -169,6 +197,25 @@ def parse_source(name: str, field: str) -> SourceName:
         raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
     parent = parse_collection(head, field)
     return SourceName(parent.tenant, parent.collection, check_collection_id(source, field))
+
+
+def parse_webhook(name: str, field: str) -> WebhookName:
+    """The parts of a webhook's name, its tenant checked against the caller's."""
+    head, separator, webhook = name.partition("/webhooks/")
+    if not separator:
+        expected = '"tenants/{tenant}/collections/{collection}/webhooks/{webhook}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    parent = parse_collection(head, field)
+    return WebhookName(parent.tenant, parent.collection, check_collection_id(webhook, field))
+
+
+def parse_delivery(name: str, field: str) -> DeliveryName:
+    """The parts of a delivery's name, its tenant checked against the caller's."""
+    head, separator, event = name.partition("/deliveries/")
+    if not separator or not _RANDOM_ID.fullmatch(event):
+        expected = '"tenants/{tenant}/collections/{collection}/webhooks/{webhook}/deliveries/{event}"'
+        raise InvalidInput(f"{field}: expected {expected}, got {name[:200]!r}", field=field)
+    return DeliveryName(parse_webhook(head, field), event)
 
 
 def parse_prompt(name: str, field: str) -> tuple[PromptName, int | None]:

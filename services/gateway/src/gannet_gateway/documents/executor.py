@@ -7,13 +7,13 @@ or finished by the ingester's own rules, and the publish that shows a document e
 import asyncio
 import hashlib
 import itertools
-import random
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
+from gannet_gateway.backoff import jittered_pause_s
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.blobs.uploads import StoredUpload, read_pieces
 from gannet_gateway.documents.ingest import Ingester, Upload
@@ -67,8 +67,7 @@ class JobLimits:
 
     def pause_s(self, attempt: int, error: GannetError) -> float:
         """How long to wait after `attempt`, from 1, failed with `error`."""
-        backoff_s = min(self.pause_max_s, self.pause_initial_s * 2.0 ** min(attempt - 1, 30))
-        jittered_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        jittered_s = jittered_pause_s(attempt, initial_s=self.pause_initial_s, max_s=self.pause_max_s)
         return max(jittered_s, error.retry_after_s or 0.0)
 
 

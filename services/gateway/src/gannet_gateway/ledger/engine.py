@@ -108,7 +108,13 @@ async def open_database(
         DependencyUnavailable: the database does not answer.
     """
     file = str(folder / "ledger.db")
-    pool: dict[str, Any] = {"pool_size": connections_max, "max_overflow": 0, "pool_timeout": timeout_s}
+    # Errors are logged and answered: they quote no parameters, among which are secrets and what documents say.
+    pool: dict[str, Any] = {
+        "pool_size": connections_max,
+        "max_overflow": 0,
+        "pool_timeout": timeout_s,
+        "hide_parameters": True,
+    }
     if url:
         engine = create_async_engine(
             make_url(url).set(drivername="postgresql+asyncpg"),

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.events import ENDED, EndedJob, operations_ended
 from gannet_gateway.ledger.grouping import Grouped
 from gannet_gateway.ledger.job import Ending, Job, JobState, NewJob, Progress, to_job
 from gannet_gateway.ledger.schema import claims, idempotency, jobs
@@ -251,6 +252,7 @@ class Jobs:
     async def _end(self, endings: list[Ending]) -> list[bool | GannetError]:
         now = self.clock()
         results: list[bool | GannetError] = []
+        ended: list[EndedJob] = []
         async with self._database.writing() as connection:
             for ending in endings:
                 values: dict[str, Any] = {
@@ -273,7 +275,13 @@ class Jobs:
                     jobs.c.ended_at_s.is_(None),
                     ~_PUBLISHING.exists(),
                 )
-                results.append((await connection.execute(update(jobs).where(mine).values(**values))).rowcount == 1)
+                changed = await connection.execute(update(jobs).where(mine).values(**values).returning(*ENDED))
+                row = changed.mappings().first()
+                results.append(row is not None)
+                if row is not None and ending.retry_at_s is None:
+                    ended.append(EndedJob(**row))
+            if ended:
+                await operations_ended(connection, ended, now=now)
         return results
 
 

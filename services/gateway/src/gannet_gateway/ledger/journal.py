@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gannet_gateway.ledger.claiming import Claimed, Wanted, claim_all
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.events import ENDED, EndedJob, operations_ended
 from gannet_gateway.ledger.grouping import Grouped
 from gannet_gateway.ledger.job import JobState
 from gannet_gateway.ledger.ledger import in_collection, in_document, is_collection, to_document, to_readers
@@ -24,6 +25,7 @@ from gannet_gateway.ledger.schema import (
     claims,
     collections,
     conversations,
+    deliveries,
     feedback,
     jobs,
     prompts,
@@ -31,6 +33,7 @@ from gannet_gateway.ledger.schema import (
     revisions,
     sources,
     turns,
+    webhooks,
 )
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.points import GENERATION_NEVER
@@ -40,6 +43,9 @@ ERASURE = 0
 # Claims, or releases, of one transaction.
 CLAIMS_MAX = 256
 CLAIM_RACES_MAX = 3
+_OF_COLLECTIONS = (
+    publishes, claims, revisions, turns, conversations, feedback, prompts, sources, webhooks, deliveries,
+)  # fmt: skip
 
 
 class Journal:
@@ -226,13 +232,16 @@ class Journal:
         async with self._database.writing() as connection:
             if (await connection.execute(flip.values(generation=generation))).rowcount == 0:
                 return
-            await _end_jobs(connection, publish, self._clock())
+            now = self._clock()
+            ended = await _end_jobs(connection, publish, now)
             await connection.execute(
                 delete(claims).where(*in_collection(claims, name), claims.c.publish_generation == generation)
             )
             await connection.execute(
                 delete(publishes).where(*in_collection(publishes, name), publishes.c.generation == generation)
             )
+            if ended:
+                await operations_ended(connection, ended, now=now)
 
     # ---- deletion of collections ------------------------------------------------------------------------------------
 
@@ -282,7 +291,7 @@ class Journal:
     async def finish_delete_collection(self, name: CollectionName) -> None:
         """Forget a hidden collection and all that the ledger knows of it."""
         async with self._database.writing() as connection:
-            for table in (publishes, claims, revisions, turns, conversations, feedback, prompts, sources):
+            for table in _OF_COLLECTIONS:
                 await connection.execute(delete(table).where(*in_collection(table, name)))
             await connection.execute(
                 delete(collections).where(
@@ -326,7 +335,7 @@ async def _publish(
     )
 
 
-async def _end_jobs(connection: AsyncConnection, publish: Publish, now: float) -> None:
+async def _end_jobs(connection: AsyncConnection, publish: Publish, now: float) -> list[EndedJob]:
     """The jobs whose documents the publish shows have succeeded, whoever was at work on them."""
     name, generation = publish.collection, publish.generation
     in_publish = (*in_collection(claims, name), claims.c.publish_generation == generation, claims.c.job != "")
@@ -340,7 +349,7 @@ async def _end_jobs(connection: AsyncConnection, publish: Publish, now: float) -
         return select(column).where(*shown).scalar_subquery()
 
     chunks = func.coalesce(of_revision(revisions.c.chunk_count), 0)
-    await connection.execute(
+    ended = await connection.execute(
         update(jobs)
         .where(jobs.c.id.in_(select(claims.c.job).where(*in_publish)), jobs.c.ended_at_s.is_(None))
         .values(
@@ -355,7 +364,9 @@ async def _end_jobs(connection: AsyncConnection, publish: Publish, now: float) -
             chunks_total=chunks,
             chunks_done=chunks,
         )
+        .returning(*ENDED)
     )
+    return [EndedJob(**row) for row in ended.mappings()]
 
 
 def _to_row(document: Document, generation: int, now: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.events import ENDED, EndedJob, operations_ended
 from gannet_gateway.ledger.job import Job, JobState, to_job
 from gannet_gateway.ledger.ledger import in_document
 from gannet_gateway.ledger.records import Page
@@ -102,19 +103,23 @@ class Operations:
     async def erase_document(self, name: DocumentName) -> None:
         """As `cancel_document`; what failed cannot be retried any more either, so that no upload of the document is needed."""
         async with self._database.writing() as connection:
-            await self._cancel(connection, *in_document(jobs, name))
             failed = (*in_document(jobs, name), jobs.c.state == JobState.FAILED.value)
             await connection.execute(update(jobs).where(*failed).values(state=JobState.CANCELLED.value))
+            await self._cancel(connection, *in_document(jobs, name))
 
     async def _cancel(self, connection: AsyncConnection, *which: ColumnElement[bool]) -> None:
         now = self._clock()
         unended = (*which, jobs.c.ended_at_s.is_(None))
-        await connection.execute(
+        changed = await connection.execute(
             update(jobs)
             .where(*unended, jobs.c.holder == "")
             .values(state=JobState.CANCELLED.value, cancelled=True, due_at_s=None, ended_at_s=now, updated_at_s=now)
+            .returning(*ENDED)
         )
+        ended = [EndedJob(**row) for row in changed.mappings()]
         await connection.execute(update(jobs).where(*unended).values(cancelled=True))
+        if ended:
+            await operations_ended(connection, ended, now=now)
 
     async def retry(self, tenant: str, operation: str) -> Operation:
         """Queue what failed again, with all its attempts before it.

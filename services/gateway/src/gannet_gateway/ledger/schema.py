@@ -303,3 +303,45 @@ sources = Table(
     ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
     Index("ix_sources_next_run_at_s", "next_run_at_s"),
 )
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("id", _id(63), nullable=False),
+    Column("url", String(2048), nullable=False),
+    Column("receiver", String(300), nullable=False),  # scheme, host and port of the url: what attempts are bounded by
+    Column("secret", String(100), nullable=False),  # as its receiver has it; a signature needs the secret itself
+    Column("disabled", Boolean, nullable=False),
+    Column("disabled_reason", String(300), nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    PrimaryKeyConstraint("tenant", "collection", "id"),
+    ForeignKeyConstraint(["tenant", "collection"], ["collections.tenant", "collections.id"]),
+)
+
+# One event for one webhook. No foreign key: whoever writes one has locked the webhook, and whoever deletes that deletes these after it.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("number", GENERATION, primary_key=True, autoincrement=True),
+    Column("tenant", _id(63), nullable=False),
+    Column("collection", _id(63), nullable=False),
+    Column("webhook", _id(63), nullable=False),
+    Column("event", String(32), nullable=False),  # the same for every webhook and in every attempt
+    Column("event_type", String(40), nullable=False),
+    Column("body", Text, nullable=False),  # what is signed and posted, byte for byte
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),  # since it was queued
+    Column("holder", String(32), nullable=False),  # the attempt in work, if any
+    # When it may be claimed: at once, after a pause, or when its holder's lease runs out. Null once it has ended.
+    Column("due_at_s", Float),
+    Column("status_code", Integer, nullable=False),  # of the last attempt; 0 where there was no reply
+    Column("error", String(300), nullable=False),  # likewise: why it failed
+    Column("created_at_s", Float, nullable=False),
+    Column("queued_at_s", Float, nullable=False),  # when it was made, or asked for again
+    Column("ended_at_s", Float),
+    Index("ix_deliveries_webhook", "tenant", "collection", "webhook", "state", "number"),
+    Index("ix_deliveries_due", "tenant", "collection", "webhook", "due_at_s", "number"),
+    Index("ix_deliveries_ended_at_s", "ended_at_s"),
+)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, RowMapping, and_, case, delete, func, inse
 from sqlalchemy.exc import IntegrityError
 
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.events import source_run_ended
 from gannet_gateway.ledger.ledger import in_collection, is_collection
 from gannet_gateway.ledger.records import Page
 from gannet_gateway.ledger.schema import collections, sources
@@ -152,7 +153,10 @@ class Sources:
             done = await connection.execute(
                 update(sources).where(*_named(source.name), sources.c.holder == holder).values(values)
             )
-            return done.rowcount == 1
+            if done.rowcount != 1:
+                return False
+            await source_run_ended(connection, source.name, asdict(run), now=self._clock())
+            return True
 
     def _source(self, row: RowMapping) -> Source:
         settings: dict[str, Any] = {field: row[field] for field in _SETTINGS}

@@ -89,6 +89,16 @@ _SERVICES: dict[str, dict[str, Scope]] = {
         "DeleteSource": Scope.DOCUMENTS_WRITE,
         "RunSource": Scope.DOCUMENTS_WRITE,
     },
+    # Their addresses may hold a receiver's own secrets, and events name documents whoever may read them.
+    "gannet.gateway.v1.WebhookService": {
+        "CreateWebhook": Scope.COLLECTIONS_WRITE,
+        "GetWebhook": Scope.COLLECTIONS_WRITE,
+        "ListWebhooks": Scope.COLLECTIONS_WRITE,
+        "UpdateWebhook": Scope.COLLECTIONS_WRITE,
+        "DeleteWebhook": Scope.COLLECTIONS_WRITE,
+        "ListDeliveries": Scope.COLLECTIONS_WRITE,
+        "RedeliverEvent": Scope.COLLECTIONS_WRITE,
+    },
     "gannet.gateway.v1.TenantService": {
         "CreateTenant": Scope.ADMIN,
         "GetTenant": Scope.KEYS,

@@ -1,0 +1,1 @@
+"""Tells whoever a collection names that a job has ended."""
