@@ -24,6 +24,7 @@ from gannet_client.sources import Sources
 from gannet_client.tenants import Tenants
 from gannet_client.transport import RetryPolicy, Transport
 from gannet_client.upload import upload
+from gannet_client.webhooks import Webhooks
 
 DEFAULT_TARGET = "127.0.0.1:7700"
 DEFAULT_TIMEOUT_S = 30.0
@@ -79,6 +80,7 @@ class GannetClient(CollectionCalls):
         self._feedback = FeedbackServiceStub(channel)
         self.conversations = Conversations(self._transport, self._limit)
         self.sources = Sources(self._transport, timeout_s)
+        self.webhooks = Webhooks(self._transport, timeout_s)
 
     async def __aenter__(self) -> Self:
         return self

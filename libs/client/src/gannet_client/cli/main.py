@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gannet_client import config
-from gannet_client.cli import collections, documents, jobs, keys, models, sources, tenants
+from gannet_client.cli import collections, documents, jobs, keys, models, sources, tenants, webhooks
 from gannet_client.cli.ask import ask
 from gannet_client.cli.demo import demo
 from gannet_client.cli.ingest import ingest
@@ -41,6 +41,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(sources.app, name="sources")
+app.add_typer(webhooks.app, name="webhooks")
 app.command()(status)
 app.add_typer(models.app, name="models")
 app.command()(demo)
