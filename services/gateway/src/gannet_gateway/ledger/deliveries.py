@@ -130,7 +130,9 @@ class Deliveries:
 
         One look into an index for each webhook that there is, however much waits: a receiver that hangs has thousands waiting.
         """
-        first_due = select(func.min(deliveries.c.due_at_s)).where(_WEBHOOK).correlate(webhooks).scalar_subquery()
+        # The bound is in here, too, or the look would begin at all that have ended, whose time is null.
+        waits = (_WEBHOOK, deliveries.c.due_at_s <= now)
+        first_due = select(func.min(deliveries.c.due_at_s)).where(*waits).correlate(webhooks).scalar_subquery()
         of = (webhooks.c.tenant, webhooks.c.collection, webhooks.c.id, webhooks.c.receiver)
         waiting = select(*of, first_due.label("due_at_s")).where(webhooks.c.receiver.not_in(full)).subquery()
         query = select(waiting).where(waiting.c.due_at_s <= now).order_by(waiting.c.due_at_s).limit(limit)
