@@ -9,7 +9,8 @@ Two sets of questions with known answers, three kinds of sources for each questi
   other topic the sources of another question.
 Some "same topic" sources do answer the question, so the true error rate is below the one that is shown. "Abstention" counts the answer
 present against the same topic alone: recall is the share of unanswerable questions that are refused, precision the share of refusals
-that are right. Prints the tables, writes bench-results/extractive-<split>.json, and plots the curves beside it.
+that are right. "Found whole" is the share of answers whose sentences are split off exactly where they stand in one passage with their
+surroundings. Prints the tables, writes bench-results/extractive-<split>.json, and plots the curves beside it.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from report import RESULTS, table, write
 
 from gannet_generator.config import GeneratorConfig
 from gannet_generator.extractive.extract import find_candidates, in_context, nearest
+from gannet_generator.extractive.sentences import split_sentences
 from gannet_generator.generation import Source
 from gannet_inference.encoder import CrossEncoder
 from gannet_inference.manifest import load_manifest
@@ -164,6 +166,23 @@ def hit_rate(best: Sequence[Best]) -> float:
     return float(np.mean([one.answer >= one.same_topic for one in best]))
 
 
+def whole_rate(questions: Sequence[Question], sentence_bytes_max: int) -> float:
+    """How often the sentences of the answer are found as they are in one passage that it shares with its surroundings.
+
+    This is about the splitting alone: a passage's sentences that run together, or are cut, cannot be quoted as they stand.
+    """
+
+    def sentences(text: str) -> set[str]:
+        return {one.text for one in split_sentences(text, sentence_bytes_max=sentence_bytes_max)}
+
+    whole: list[bool] = []
+    for question in questions:
+        texts = [source.text for source in question.same_topic]
+        texts.insert(len(texts) // 2, question.answer.text)
+        whole.append(sentences(question.answer.text) <= sentences(" ".join(texts)))
+    return float(np.mean(whole))
+
+
 def plot(curves: Mapping[str, Sequence[Mapping[str, float]]], threshold: float, path: Path) -> None:
     """The shares over the threshold, one panel a data set; the default is marked."""
     figure = Figure(figsize=(6 * len(curves), 4))
@@ -202,10 +221,11 @@ def main() -> int:
         chosen = random.Random(0).sample(questions, min(arguments.questions, len(questions)))  # noqa: S311
         best = list(best_logits(model, config, chosen))
         curves[archive.name] = curve(best)
-        print(f"### {archive.name}, {len(best)} questions; right sentence first: {hit_rate(best):.3f}\n")
+        hit, whole = hit_rate(best), whole_rate(chosen, config.sentence_bytes_max)
+        print(f"### {archive.name}, {len(best)} questions; right sentence first: {hit:.3f}; found whole: {whole:.3f}\n")
         print(table(curves[archive.name]))
         rows += [
-            {"data": archive.name, "questions": len(best), "hit rate": hit_rate(best), **row}
+            {"data": archive.name, "questions": len(best), "hit rate": hit, "found whole": whole, **row}
             for row in curves[archive.name]
         ]
     model.close()

@@ -1,1 +1,1 @@
-"""BM25 text analysis: words, stems, term ids and weights, the same for passages (embedder) and queries (gateway)."""
+"""Text analysis, the same wherever a text is read: words, stems and weights of BM25, and where sentences end."""

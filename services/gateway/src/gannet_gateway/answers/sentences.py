@@ -1,14 +1,14 @@
 """Sentences of an answer, as byte spans: what citations and claims are about."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-# A sentence ends at its full stop, unless what follows goes on in small letters or the stop belongs to a number, an initial or one of
-# the abbreviations that answers are full of; a line ends one too.
-_END = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s+[^\sa-zčćžšđ]|\s*\Z)|[。！？]|(?=\n)")
-_NOT_AN_END = re.compile(
-    r"(?:\b(?i:e\.g|i\.e|cf|vs|no|dr|mr|mrs|ms|st|fig|approx|tj|npr|sl|itd|god|str)|\b[A-Z]|^\s*\d{1,3})\.\Z"
-)
+from gannet_lexical.sentences import sentence_spans
+
+# Models write a line for each point that they make; one that goes on in small letters was wrapped.
+_LINE = re.compile(r".+(?:\n[^\S\n]*[a-zčćžšđ].*)*")
+_LIST_MARKER = re.compile(r"\s*(?:[-*+•]|\d{1,3}[.)])\s+(?=\S)")
 _WORD = re.compile(r"\w")
 
 
@@ -22,18 +22,19 @@ class Sentence:
 
 
 def split_sentences(text: str) -> list[Sentence]:
-    """The sentences of `text` in order, those without a word left out; between them stands nothing but white space and marks."""
+    """The sentences of `text` in order, those without a word left out; between them stands nothing but white space and marks of lists."""
     found: list[Sentence] = []
-    start = 0
-    for match in [*_END.finditer(text), None]:
-        end = match.end() if match else len(text)
-        if match and match[0].startswith(".") and len(match[0]) == 1 and _NOT_AN_END.search(text, start, end):
-            continue
-        raw = text[start:end]
-        stripped = raw.strip()
-        if _WORD.search(stripped):
-            first = start + len(raw) - len(raw.lstrip())
-            start_byte = len(text[:first].encode())
-            found.append(Sentence(text=stripped, start_byte=start_byte, end_byte=start_byte + len(stripped.encode())))
-        start = end
+    chars, bytes_ = 0, 0
+    for start, end in _spans(text):
+        sentence = text[start:end]
+        if _WORD.search(sentence):
+            start_byte = bytes_ + len(text[chars:start].encode())
+            chars, bytes_ = end, start_byte + len(sentence.encode())
+            found.append(Sentence(text=sentence, start_byte=start_byte, end_byte=bytes_))
     return found
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    for line in _LINE.finditer(text):
+        marker = _LIST_MARKER.match(text, line.start(), line.end())
+        yield from sentence_spans(text, marker.end() if marker else line.start(), line.end())
