@@ -9,8 +9,8 @@ Two sets of questions with known answers, three kinds of sources for each questi
   other topic the sources of another question.
 Some "same topic" sources do answer the question, so the true error rate is below the one that is shown. "Abstention" counts the answer
 present against the same topic alone: recall is the share of unanswerable questions that are refused, precision the share of refusals
-that are right. "Found whole" is the share of answers whose sentences are split off exactly where they stand in one passage with their
-surroundings. Prints the tables, writes bench-results/extractive-<split>.json, and plots the curves beside it.
+that are right. "Found whole", for SQuAD, is the share of answers whose sentence is split off exactly where it stands in one passage with
+its surroundings. Prints the tables, writes bench-results/extractive-<split>.json, and plots the curves beside it.
 """
 
 import argparse
@@ -221,8 +221,10 @@ def main() -> int:
         chosen = random.Random(0).sample(questions, min(arguments.questions, len(questions)))  # noqa: S311
         best = list(best_logits(model, config, chosen))
         curves[archive.name] = curve(best)
-        hit, whole = hit_rate(best), whole_rate(chosen, config.sentence_bytes_max)
-        print(f"### {archive.name}, {len(best)} questions; right sentence first: {hit:.3f}; found whole: {whole:.3f}\n")
+        hit = hit_rate(best)
+        # MedQuAD's texts are cut at SOURCE_CHARS_MAX: joined, half a sentence would stand before a whole one.
+        whole = whole_rate(chosen, config.sentence_bytes_max) if make is squad else None
+        print(f"### {archive.name}, {len(best)} questions; right sentence first: {hit:.3f}; found whole: {whole}\n")
         print(table(curves[archive.name]))
         rows += [
             {"data": archive.name, "questions": len(best), "hit rate": hit, "found whole": whole, **row}

@@ -7,9 +7,10 @@ A claim is made from a sentence of a passage (SQuAD's sentences in the order of 
 that passage. Supported: the sentence itself, its first clause, the sentence with its function words and every fifth other word left
 out, and the question without its question word, which is a person's paraphrase of a part of the sentence. Not supported: the sentence, and
 the paraphrase, when the passage has lost the sentence (its neighbours stay), the sentence of another passage, the sentence with a
-changed number, and the negated sentence. Negations are measured and not fitted on: nothing that Verify looks at sees them. On the train
-split the weights of the logistic function are fitted, and printed; both splits measure the weights in
-`gannet_generator.verification`. Prints the figures and writes them to bench-results/verify-<split>.json.
+changed number, and the negated sentence. Negations are measured and not fitted on: a "not" is all that makes them, and is what Verify
+looks for, so that they say how often it is found, and little of how people deny things. On the train split the weights of the
+logistic function are fitted, and printed; both splits measure the weights in `gannet_generator.verification`. Prints the figures and
+writes them to bench-results/verify-<split>.json.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from gannet_inference.store import ensure_built
 ROOT = Path(__file__).parents[2]
 SUPPORTED = ("verbatim", "first clause", "thinned", "restated")
 UNSUPPORTED = ("sentence removed", "another passage", "changed number", "restated, sentence removed")
-BLIND = ("negated",)
+MADE_OF_NOT = ("negated",)
 NUMBER = re.compile(r"\d+")
 FUNCTION_WORDS = frozenset(
     "a an the of to in on at by for from with and or as that which this these those its their his her it has have had also".split()  # noqa: SIM905
@@ -125,9 +126,9 @@ def score(model: CrossEncoder, bounds: Bounds, given: Sequence[Case]) -> Iterato
 
 
 def fit(scored: Sequence[Scored], *, rounds: int = 5) -> NDArray[np.float64]:
-    """Logistic regression on each case's best pair: bias, logit, overlap, missing number. Which pair is best depends on the weights."""
+    """Logistic regression on each case's best pair: bias, logit, overlap, contradiction. Which pair is best depends on the weights."""
     weights = np.array([-6.0, 0.5, 6.0, -3.0])
-    labelled = [one for one in scored if one.kind not in BLIND and one.pairs]
+    labelled = [one for one in scored if one.kind not in MADE_OF_NOT and one.pairs]
     labels = np.array([one.kind in SUPPORTED for one in labelled], float)
     # Both answers weigh the same however many cases of each there are.
     shares = np.where(labels == 1, 0.5 / labels.sum(), 0.5 / (len(labels) - labels.sum()))
@@ -160,7 +161,7 @@ def report(name: str, scored: Sequence[Scored], threshold: float) -> dict[str, o
     ]
     said = {
         kind: _mean([value >= threshold for other, value in best if other == kind])
-        for kind in (*SUPPORTED, *UNSUPPORTED, *BLIND)
+        for kind in (*SUPPORTED, *UNSUPPORTED, *MADE_OF_NOT)
     }
     true = [value for kind, value in best if kind in SUPPORTED]
     false = [value for kind, value in best if kind in UNSUPPORTED]
@@ -224,7 +225,7 @@ def main() -> int:
         print(json.dumps(results[-1], indent=1))
     model.close()
     if arguments.split == "train":
-        print("fitted bias, logit, overlap, missing number:", np.round(fit(everything), 2).tolist())
+        print("fitted bias, logit, overlap, contradiction:", np.round(fit(everything), 2).tolist())
     write(f"verify-{arguments.split}", results, [])
     return 0
 

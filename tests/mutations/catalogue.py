@@ -1,6 +1,7 @@
 """The deliberate breaks: which promise each one breaks, where, and the test that must notice."""
 
 from answering import ANSWERING
+from attributing import ATTRIBUTING
 from expanding import EXPANDING
 from generating import GENERATING
 from guarding import GUARDING
@@ -326,5 +327,5 @@ MUTATIONS = (
     *REFUSING, *CHUNKING,
     *DECODING, *EXPANDING,
     *ANSWER_STREAM, *IMPORT_RULES, *CONTRACT, *DURABILITY, *PUBLISHING, *TENANTS, *LIMITS, *KERNELS, *ENCODERS, *CACHE,
-    *PARSING, *ANSWERING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED, *BATCHES, *TELLING,
+    *PARSING, *ANSWERING, *ATTRIBUTING, *GENERATING, *GUARDING, *QUEUEING, *REMEMBERED, *BATCHES, *TELLING,
 )  # fmt: skip

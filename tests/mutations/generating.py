@@ -6,6 +6,7 @@ GENERATOR = "services/generator/src/gannet_generator"
 UPSTREAM = f"{GENERATOR}/upstream/generator.py"
 FAILURES = f"{GENERATOR}/upstream/failures.py"
 CHECKS = f"{GENERATOR}/limits.py"
+VERIFIES = f"{GENERATOR}/verification.py"
 UPSTREAMS = "tests/unit/generator/test_upstream.py"
 LIMITS = "tests/unit/generator/test_limits.py"
 VERIFICATION = "tests/unit/generator/test_verification.py"
@@ -35,5 +36,6 @@ GENERATING = (
         "not (value < least or value > most)",
     ),
     one("generator: messages are bounded together", LIMITS, CHECKS, "if size > limits.prompt_bytes_max:", "if False:"),
-    one("verify: a changed number takes the support away", VERIFICATION, f"{GENERATOR}/verification.py", "float(bool(missing))", "0.0"),
+    one("verify: a changed number takes the support away", VERIFICATION, VERIFIES, "missing or reversed_", "reversed_"),
+    one("verify: a negation takes the support away", VERIFICATION, VERIFIES, "missing or reversed_", "missing"),
 )  # fmt: skip

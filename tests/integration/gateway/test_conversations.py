@@ -7,6 +7,8 @@ import pytest
 from integration.gateway.stack import COLLECTION, TIMEOUT_S, Client, refusal
 
 from gannet.gateway.v1 import (
+    collections_pb2,
+    collections_pb2_grpc,
     conversations_pb2,
     conversations_pb2_grpc,
     feedback_pb2,
@@ -165,7 +167,7 @@ async def test_answer_in_another_tenants_conversation_is_refused(
 
 
 async def test_collection_with_a_generator_that_is_not_there_warns_and_answers(client: Client):
-    """The chain of the collection; the request's own chain replaces it."""
+    """The chain of the collection, until another one is set; the request's own chain replaces it."""
     await client.create("chained", generators=["none", "extractive"])
     parent = "tenants/-/collections/chained"
     await client.upload([("a.txt", "The gannet dives from 30 metres.")], parent)
@@ -177,6 +179,15 @@ async def test_collection_with_a_generator_that_is_not_there_warns_and_answers(c
         "extractive",
         "The gannet dives from 30 metres.",
     )
+    update = collections_pb2.UpdateCollectionRequest(collection={"name": parent, "generators": ["extractive"]})
+    update.update_mask.paths.append("generators")
+    collections = calls(client, collections_pb2_grpc.CollectionServiceStub)
+    assert list((await collections("UpdateCollection", update)).generators) == ["extractive"]
+    events = await client.answer("How deep does the gannet dive?", parent)
+    assert not any(event.WhichOneof("event") == "warning" for event in events)
+    update.collection.generators.append("no name")
+    error = await refusal(collections("UpdateCollection", update))
+    assert (type(error), error.field) == (InvalidInput, "collection.generators")
     error = await refusal(client.answer("Why?", parent, generation={"generators": ["none"]}))
     assert (type(error), error.field) == (NotFound, "generation.generators")
     await client.delete_collection(parent)

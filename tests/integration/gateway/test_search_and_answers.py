@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from integration.gateway.answer_checks import check_answer
 from integration.gateway.conftest import KEY, OTHER_KEY, Stack
 from integration.gateway.stack import COLLECTION, TEXTS, Client, log_line
 
@@ -56,37 +57,6 @@ async def test_search_for_fewer_returns_fewer(client: Client):
     assert one.passages[0].name == many.passages[0].name
 
 
-async def check_answer(events: list[answer_pb2.AnswerEvent], client: Client) -> answer_pb2.Completed:
-    """Every invariant of a whole answer on the wire."""
-    assert [event.seq for event in events] == list(range(len(events)))
-    assert len({event.answer_id for event in events}) == 1
-    kinds = [event.WhichOneof("event") for event in events]
-    assert (kinds[0], kinds[-1]) == ("started", "completed")
-    assert [kinds.count(kind) for kind in ("started", "retrieved", "completed")] == [1, 1, 1]
-    passages = events[kinds.index("retrieved")].retrieved.passages
-    text, citations = b"", []
-    for event, kind in zip(events, kinds, strict=True):
-        if kind in ("delta", "citation"):
-            assert event.seq > kinds.index("retrieved")
-        if kind == "delta":
-            assert (event.delta.start_byte, bool(event.delta.text)) == (len(text), True)
-            text += event.delta.text.encode()
-        if kind == "citation":
-            assert event.citation.start_byte < event.citation.end_byte <= len(text)
-            citations.append(event.citation)
-    completed = events[-1].completed
-    assert completed.text.encode() == text
-    assert list(completed.citations) == citations
-    for citation in citations:
-        quoted = text[citation.start_byte : citation.end_byte]
-        for source in citation.sources:
-            passage = passages[source.passage_index]
-            assert passage.start_byte <= source.start_byte < source.end_byte <= passage.end_byte
-            record = await client.document(passage.document, source.start_byte, source.end_byte)
-            assert record.text == quoted
-    return completed
-
-
 async def test_answer_on_real_documents_quotes_its_sources(client: Client):
     """Streamed, cited, complete; every citation is the source's own bytes as GetDocument returns them."""
     completed = await check_answer(await client.answer(QUESTION), client)
@@ -95,6 +65,36 @@ async def test_answer_on_real_documents_quotes_its_sources(client: Client):
     assert completed.citations
     assert completed.timings.total_us >= completed.timings.first_delta_us > 0
     assert completed.usage.passages > 0
+
+
+async def test_answers_while_their_document_is_replaced_quote_the_revision_that_they_read(client: Client):
+    """Each answer is made from one generation: every cited byte is that revision's, whatever is published meanwhile."""
+    await client.create("moving")
+    parent = "tenants/-/collections/moving"
+    texts = [f"# Depths\n\nThe gannet dives {20 + each} metres deep. It nests on cliff {each}." for each in range(1, 9)]
+    await client.upload([("depth.md", texts[0])], parent)
+    seen: set[int] = set()
+
+    async def replace_it() -> None:
+        for text in texts[1:]:
+            await client.upload([("depth.md", text)], parent)
+
+    replacing = asyncio.create_task(replace_it())
+    last = False
+    while not last:
+        last = replacing.done()  # one more answer, from the last revision
+        events = await client.answer("How deep does the gannet dive?", parent)
+        passages, completed = events[1].retrieved.passages, events[-1].completed
+        (revision,) = {passage.revision for passage in passages}
+        seen.add(revision)
+        assert completed.citations
+        for citation in completed.citations:
+            quoted = completed.text.encode()[citation.start_byte : citation.end_byte]
+            for source in citation.sources:
+                assert texts[revision - 1].encode()[source.start_byte : source.end_byte] == quoted
+    await replacing
+    assert max(seen) == len(texts)
+    await client.delete_collection(parent)
 
 
 async def test_answer_to_what_no_document_says_is_no_answer(client: Client):

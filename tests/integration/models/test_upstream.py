@@ -31,13 +31,17 @@ async def generator(upstream, start_service, open_channel, models_dir, tmp_path)
     one = {"base_url": upstream.base_url, "model": "wader", "key_file": str(tmp_path / "key"), "attempts_max": 1}
     service = start_service(
         "gannet_generator",
-        {"GANNET_GENERATOR_MODELS_DIR": models_dir, "GANNET_GENERATOR_UPSTREAMS": json.dumps([one])},
+        {
+            "GANNET_GENERATOR_MODELS_DIR": models_dir,
+            "GANNET_GENERATOR_UPSTREAMS": json.dumps([one]),
+            "GANNET_GENERATOR_DEFAULT_GENERATOR": "upstream",
+        },
     )
     yield GeneratorStub(open_channel(service.address))
     service.stop()
 
 
-async def test_upstream_answers_first_and_the_one_that_quotes_by_name(generator, upstream):
+async def test_upstream_that_is_the_default_answers_and_the_one_that_quotes_by_name(generator, upstream):
     """One request serves both; Info lists them in the order in which they answer; a failure has its status and keeps what was said."""
     upstream.replies = [Reply(steps=[chunk("22 "), chunk("metres"), chunk(finish="stop"), usage(7, 2), DONE])]
     info = await generator.Info(pb.InfoRequest())

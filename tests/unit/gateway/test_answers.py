@@ -31,6 +31,8 @@ from gannet_gateway.answers.questions import Questions
 from gannet_gateway.answers.resume import Keeping, ResumableAnswers
 from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.answers.verification import Verifier
+from gannet_gateway.cache.prompts import PromptReader
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Cited, Said, Verdict
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.conversations import Bounds, Conversations
@@ -310,7 +312,8 @@ def servicer(ledger: Ledger, database: Database, charged: list[tuple[str, int]])
     pieces = [Said(text="č"), Cited(start_byte=0, end_byte=2, sources=((1, 6, 8),), score=2.5), done()]
     config = GatewayConfig()
     conversations = Conversations(database, Bounds.of(config))
-    questions = Questions(ledger, conversations, Prompts(database, versions_max=9), config)
+    prompts = PromptReader(Prompts(database, versions_max=9).find, database.version)
+    questions = Questions(CollectionReader(ledger.collection_settings), conversations, prompts, config)
     resumable = ResumableAnswers(Keeping(grace_s=0, keep_s=60, answers_max=9, bytes_max=1 << 20), None)
     generator = FakeGenerator({"g": Behaviour(pieces)})
     made = answerer(generator, conversations=conversations)
@@ -372,6 +375,8 @@ async def test_answer_charges_its_tenant_the_tokens_that_it_took(
         ({"prompt": "a@0"}, "prompt"),
         ({"prompt": "a@1"}, "prompt"),
         ({"conversation": "x"}, "conversation"),
+        ({"max_staleness": {"seconds": 61}}, "max_staleness"),
+        ({"max_staleness": {"seconds": -1}}, "max_staleness"),
         ({"conversation": f"tenants/-/collections/else/conversations/{'a' * 32}"}, "conversation"),
         ({"conversation": f"tenants/-/collections/docs/conversations/{'a' * 32}"}, "name"),
     ],

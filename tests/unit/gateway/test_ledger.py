@@ -205,5 +205,8 @@ async def test_collection_update_is_one_decision(ledger: Ledger):
     await ledger.update_collection(COLLECTION, {"cache_results": None, "rerank": False}, "")
     changed = await ledger.collection_settings(COLLECTION)
     assert (changed.cache_results, changed.rerank) == (None, False)
+    await ledger.update_collection(COLLECTION, {"generators": ("upstream", "extractive")}, changed.etag)
+    chained = await ledger.collection_settings(COLLECTION)
+    assert (chained.generators, chained.etag == changed.etag) == (("upstream", "extractive"), False)
     with pytest.raises(NotFound):
         await ledger.update_collection(CollectionName("acme", "none"), {"rerank": True}, "")

@@ -126,6 +126,16 @@ async def test_free_text_is_cited_by_verified_spans():
     assert (completed.unsupported, completed.tokens_read) == ((), 16)
 
 
+async def test_free_text_cites_the_source_that_it_names_before_many_that_say_the_same():
+    """At most three spans a sentence: one that a mark names is among them wherever the verifier ranks it."""
+    generator = FakeGenerator({"a": Behaviour([Said(text="It dives [2]."), done()], free_text=True)})
+    spans = [(0, start, start + 1, 0.95 - start / 100) for start in range(5)] + [(1, 6, 13, 0.6), (1, 0, 5, 0.4)]
+    generator.verdict = Verdict(score=0.95, supported=True, spans=tuple(spans))
+    events, _ = await events_of(answerer(generator))
+    (citation,) = events[-1].citations
+    assert [(one.passage_index, one.start_byte) for one in citation.sources] == [(1, 106), (0, 0), (0, 1)]
+
+
 async def test_free_text_that_no_passage_supports_is_flagged():
     """A mark alone is no support."""
     generator = FakeGenerator({"a": Behaviour([Said(text="It swims. [1]"), done()], free_text=True)}, UNSUPPORTED)

@@ -43,6 +43,20 @@ def test_upstream_that_cannot_be_is_refused_by_the_settings_name(monkeypatch, ca
     assert complaint in refused(monkeypatch, capsys, [WELL | change])
 
 
+def test_default_generator_stays_the_one_that_quotes_until_another_is_named(monkeypatch):
+    """An upstream that is added takes nothing over by being there."""
+    monkeypatch.setenv("GANNET_GENERATOR_UPSTREAMS", json.dumps([WELL]))
+    assert load(GeneratorConfig, []).default_generator == "extractive"
+    monkeypatch.setenv("GANNET_GENERATOR_DEFAULT_GENERATOR", "upstream")
+    assert load(GeneratorConfig, []).default_generator == "upstream"
+
+
+def test_default_generator_that_is_not_served_is_refused(monkeypatch, capsys):
+    """The complaint names those that are; a decoder is one only where there is a model for it."""
+    monkeypatch.setenv("GANNET_GENERATOR_DEFAULT_GENERATOR", "decoder")
+    assert "default_generator 'decoder' is not one of extractive, upstream" in refused(monkeypatch, capsys, [WELL])
+
+
 def test_upstreams_of_one_name_are_refused(monkeypatch, capsys):
     """A request could not tell them apart."""
     assert "more than one generator is called upstream" in refused(monkeypatch, capsys, [WELL, WELL])

@@ -13,7 +13,7 @@ SOURCES = [
     Source(text="Terns cross both oceans. The gannet dives 22 metres deep.", title="Tern"),
 ]
 # Only words and numbers count, so that the fake model's logits, lengths, change nothing.
-WEIGHTS = Weights(bias=-5.0, logit=0.0, overlap=10.0, missing_number=-10.0)
+WEIGHTS = Weights(bias=-5.0, logit=0.0, overlap=10.0, contradiction=-10.0)
 
 
 def pair(claim: str, sentence: str) -> Pair:
@@ -39,16 +39,24 @@ def test_pairs_of_a_claim_are_the_sentences_nearest_to_it_in_order():
         ("Gannets dive 23 metres", "Gannets dive 22 metres", (0.75, 1.0)),
         ("Terns fly", "Gannets dive 22 metres", (0.0, 0.0)),
         ("…", "Gannets dive", (0.0, 0.0)),
+        ("Gannets never swim", "Gannets swim well", (2 / 3, 1.0)),
+        ("Gannets swim", "Gannets do not swim", (1.0, 1.0)),
+        ("Gannets can't swim", "Gannets do n't swim", (0.75, 0.0)),
+        ("Gannets do not swim", "Gannets never swim", (0.5, 0.0)),
+        ("Gannets swim", "Gannets swim and do not sing", (1.0, 0.0)),
+        ("Gannets not only swim", "Gannets swim, no others do", (0.5, 0.0)),
+        ("Gannets are not the divers", "Gannets are divers", (0.6, 1.0)),
+        ("Galeb ne roni", "Galeb roni", (2 / 3, 1.0)),
     ],
 )
-def test_lexical_facts_count_shared_words_and_missing_numbers(claim, sentence, facts):
-    """The share of the claim's words that the sentence has, and whether a number of the claim is not there."""
+def test_lexical_facts_count_shared_words_and_contradictions(claim, sentence, facts):
+    """The share of the claim's words that the sentence has; a number that is not there, and a "not" on one side alone, contradict."""
     assert lexical_facts(pair(claim, sentence)) == facts
 
 
 def test_support_of_extreme_logits_stays_between_0_and_1():
     """No overflow, and more logit is never less support."""
-    weights = Weights(bias=0.0, logit=1.0, overlap=0.0, missing_number=0.0)
+    weights = Weights(bias=0.0, logit=1.0, overlap=0.0, contradiction=0.0)
     scores = [support(pair("a", "b"), logit, weights) for logit in (-1e9, -2.0, 0.0, 2.0, 1e9)]
     assert scores == sorted(scores)
     assert 0.0 <= scores[0] < 1e-20

@@ -24,6 +24,8 @@ GENERATOR = "gannet.generator.v1.Generator"
 
 MODEL_DIGEST_TTL_S = 10.0
 INFO_TIMEOUT_S = 1.0
+# As many as a server names: which of them are cited is decided by who asks.
+VERDICT_SPANS_MAX = 16
 
 _ROLES = {
     "system": generator_pb2.ROLE_SYSTEM,
@@ -291,7 +293,7 @@ class Generator:
         self, claims: Sequence[str], sources: Sequence[tuple[str, str]], *, timeout_s: float
     ) -> tuple[list[Verdict], int]:
         """A verdict a claim, and the tokens that it took; `sources` are (title, text)."""
-        request = generator_pb2.VerifyRequest(claims=claims, sources=_sources(sources))
+        request = generator_pb2.VerifyRequest(claims=claims, sources=_sources(sources), spans_max=VERDICT_SPANS_MAX)
         timeout_s = min(timeout_s, self._timeout_s)
         reply = await clients.unary(self._stub.Verify, request, name="generator.Verify", timeout_s=timeout_s)
         if len(reply.verdicts) != len(claims):

@@ -310,7 +310,7 @@ class GatewayConfig(ServiceConfig):
         (),
         max_length=4,
         description="Generators that answer where neither the request nor its collection names any, a JSON list, tried in this order while "
-        "nothing has been said. Empty means the generator server's first.",
+        "nothing has been said. Empty means the generator server's `default_generator`.",
     )
     generator_failures_max: int = Field(
         3, ge=1, le=1000, description="Failures in a row after which a generator is left out for a while."

@@ -10,7 +10,7 @@ from gannet_generator.upstream.key import KeyFile
 
 
 async def open_generators(config: GeneratorConfig, scorer: PairScorer) -> dict[str, Generator]:
-    """Opens them; the first answers requests that name none: an upstream, else the one that quotes. The decoder wants to be named.
+    """Opens them; the first, which answers requests that name none, is the configured one: bringing another does not make it that.
 
     Raises:
         OSError: a key file cannot be read.
@@ -22,12 +22,12 @@ async def open_generators(config: GeneratorConfig, scorer: PairScorer) -> dict[s
         sentence_bytes_max=config.sentence_bytes_max,
         sentences_scored_max=config.sentences_scored_max,
     )
-    generators: dict[str, Generator] = {}
+    generators: dict[str, Generator] = {EXTRACTIVE: ExtractiveGenerator(scorer, policy)}
     for one in config.upstreams:
         generators[one.name] = UpstreamGenerator(
             Upstream(**one.model_dump(exclude={"key_file"})), KeyFile(one.key_file)
         )
-    generators[EXTRACTIVE] = ExtractiveGenerator(scorer, policy)
     if config.decoder_model:
         generators[DECODER] = await open_decoder(config)
-    return generators
+    default = config.default_generator
+    return {default: generators[default]} | generators

@@ -1,8 +1,9 @@
 """Whether sources support claims: each claim is scored against the sentences nearest to it, by the cross-encoder and by its words.
 
-The cross-encoder was trained on questions, not on entailment: it tells what a sentence is about, and hardly notices a changed number.
-So the score is a logistic function of three facts of a (claim, sentence) pair: the logit, the share of the claim's words that the
-sentence has, and whether the claim has a number that the sentence lacks. Weights and threshold are chosen with
+The cross-encoder was trained on questions, not on entailment: it tells what a sentence is about, and hardly notices a changed number or
+a "not". So the score is a logistic function of three facts of a (claim, sentence) pair: the logit, the share of the claim's words that the
+sentence has, and whether the two contradict each other: the claim has a number that the sentence lacks, or negates a word that the
+sentence does not negate, or the other way round. Weights and threshold are chosen with
 `make bench-verify`; what that is worth, and what it is blind to, stands in docs/quality.md.
 """
 
@@ -18,19 +19,68 @@ from gannet_inference.encoder import CrossEncoder
 from gannet_inference.tokens import TokenIds
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+# English, Croatian, German.
+_NEGATIONS = frozenset(
+    (
+        *(
+            "not",
+            "no",
+            "never",
+            "neither",
+            "nor",
+            "without",
+            "cannot",
+            "nicht",
+            "kein",
+            "keine",
+            "keinen",
+            "nie",
+            "ohne",
+        ),
+        *("ne", "nije", "nisam", "nisu", "nismo", "nema", "nemaju", "nikad", "nikada", "niti", "bez"),
+    )
+)
+# Between a negation and the word that it is about.
+_PASSED_OVER = frozenset(
+    (
+        *(
+            "a",
+            "an",
+            "the",
+            "any",
+            "be",
+            "been",
+            "being",
+            "is",
+            "are",
+            "was",
+            "were",
+            "has",
+            "have",
+            "had",
+            "do",
+            "does",
+            "did",
+        ),
+        *("to", "of", "in", "at", "on", "by", "yet", "ever", "always", "very", "so", "such"),
+    )
+)
+# "Not only" negates nothing.
+_NEGATES_NOTHING = frozenset(("only", "just", "merely", "samo", "nur"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Of the facts of a pair in the logistic function: `bias + logit·l + overlap·o + missing_number·m`."""
+    """Of the facts of a pair in the logistic function: `bias + logit·l + overlap·o + contradiction·c`."""
 
     bias: float
     logit: float
     overlap: float
-    missing_number: float
+    contradiction: float
 
 
-WEIGHTS = Weights(bias=-5.4, logit=0.27, overlap=7.7, missing_number=-6.7)
+WEIGHTS = Weights(bias=-5.4, logit=0.27, overlap=7.7, contradiction=-6.7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,15 +190,32 @@ def _pair(claim: str, sentence: Candidate, sources: Sequence[Source]) -> Pair:
 
 def support(pair: Pair, logit: float, weights: Weights) -> float:
     """How likely the sentence is to support the claim, 0 to 1, given the cross-encoder's logit."""
-    overlap, missing = lexical_facts(pair)
-    exponent = weights.bias + weights.logit * logit + weights.overlap * overlap + weights.missing_number * missing
+    overlap, contradiction = lexical_facts(pair)
+    exponent = weights.bias + weights.logit * logit + weights.overlap * overlap + weights.contradiction * contradiction
     # Far out the chance is 0 or 1 in any float; exp would overflow.
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, exponent))))
 
 
 def lexical_facts(pair: Pair) -> tuple[float, float]:
-    """The share of the claim's words that the sentence has, and 1.0 if the claim has a number that the sentence lacks, else 0.0."""
+    """The share of the claim's words that the sentence has, and 1.0 if the two contradict each other, else 0.0.
+
+    They do if the claim has a number that the sentence lacks, or if a word that both have is negated in one of them alone.
+    """
     claimed = stems(pair.claim)
-    overlap = len(claimed & stems(pair.sentence)) / len(claimed) if claimed else 0.0
+    shared = claimed & stems(pair.sentence)
+    overlap = len(shared) / len(claimed) if claimed else 0.0
     missing = set(_NUMBER.findall(pair.claim)) - set(_NUMBER.findall(pair.sentence))
-    return overlap, float(bool(missing))
+    reversed_ = (_negated(pair.claim) ^ _negated(pair.sentence)) & shared
+    return overlap, float(bool(missing or reversed_))
+
+
+def _negated(text: str) -> set[str]:
+    """The stems of the words that a negation is about: the next one behind it that means something."""
+    negated: set[str] = set()
+    words = iter(_WORD.findall(text.casefold()))
+    for word in words:
+        if word in _NEGATIONS or word.endswith(("n't", "n’t")):
+            about = next((each for each in words if each not in _PASSED_OVER), "")
+            if about not in _NEGATES_NOTHING:
+                negated |= stems(about)
+    return negated

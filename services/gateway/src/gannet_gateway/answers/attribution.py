@@ -9,6 +9,8 @@ from gannet_gateway.clients import Cited, Generator, Verdict
 
 # More sentences than this are not verified; they count as unsupported.
 SENTENCES_MAX = 100
+# More than these say nothing new; a source that the model names is among them even if many others say the same a little better.
+SPANS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def _named(sentence: Sentence, marks: Sequence[Mark], sentences: Sequence[Senten
 
 
 def supporting(verdict: Verdict, named: set[int], threshold: float) -> tuple[tuple[int, int, int], ...]:
-    """The spans that support it, those of `named` sources first; else the best first."""
+    """At most SPANS_MAX spans that support it, those of `named` sources first; else the best first."""
     spans = [span for span in verdict.spans if span[3] >= threshold]
     spans.sort(key=lambda span: (span[0] not in named, -span[3]))
-    return tuple((source, start, end) for source, start, end, _ in spans)
+    return tuple((source, start, end) for source, start, end, _ in spans[:SPANS_MAX])

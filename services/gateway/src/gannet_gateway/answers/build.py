@@ -11,6 +11,7 @@ from gannet_gateway.answers.servicer import AnswerServicer
 from gannet_gateway.answers.shared_log import SharedLog
 from gannet_gateway.answers.verification import Verifier
 from gannet_gateway.cache.build import Caches
+from gannet_gateway.cache.prompts import PromptReader
 from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Generator
 from gannet_gateway.config import GatewayConfig
@@ -54,7 +55,7 @@ def answering(
     conversations = Conversations(database, Bounds.of(config))
     prompts = Prompts(database, versions_max=config.prompt_versions_max)
     answerer = Answerer(searcher, generator, conversations, config)
-    questions = Questions(reader, conversations, prompts, config)
+    questions = Questions(reader, conversations, PromptReader(prompts.find, database.version), config)
     cache = AnswerCache(caches.answers, generator, reranker) if caches.answers else None
     resumable = ResumableAnswers(_keeping(config), _shared_log(config, caches))
     servicers = (

@@ -6,11 +6,11 @@ from gannet_gateway.answers.prompt import BUILT_IN, Template
 from gannet_gateway.answers.question import Question
 from gannet_gateway.answers.standalone import TURNS_MAX
 from gannet_gateway.cache.keys import normalised
+from gannet_gateway.cache.prompts import PromptReader
 from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Sampling
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.ledger.conversations import Conversations
-from gannet_gateway.ledger.prompts import Prompts
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName, ConversationName, PromptName
 from gannet_gateway.owner import owner
@@ -23,7 +23,10 @@ CLAIM_TOP_K_DEFAULT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A request, checked by itself; `prompt` is a prompt's id and version, and empty where it names none."""
+    """A request, checked by itself; `prompt` is a prompt's id and version, and empty where it names none.
+
+    `staleness_s_max` is how old the generation may be that is answered from, seconds.
+    """
 
     parent: CollectionName
     text: str
@@ -34,13 +37,14 @@ class Asked:
     language: str
     prompt: tuple[str, int | None]
     conversation: ConversationName | None
+    staleness_s_max: float = 0.0
 
 
 class Questions:
     """Looks up what a request names."""
 
     def __init__(
-        self, reader: CollectionReader, conversations: Conversations, prompts: Prompts, config: GatewayConfig
+        self, reader: CollectionReader, conversations: Conversations, prompts: PromptReader, config: GatewayConfig
     ) -> None:
         self._reader = reader
         self._conversations = conversations
@@ -55,7 +59,7 @@ class Questions:
             Overloaded: the conversation has no room for another turn.
             InvalidInput: options that do not go together.
         """
-        collection = await self._reader.collection_settings(asked.parent)
+        collection = await self._reader.collection_settings(asked.parent, asked.staleness_s_max)
         turns = ()
         if asked.conversation is not None:
             if asked.conversation.parent != asked.parent:

@@ -50,6 +50,7 @@ def to_asked(request: answer_pb2.AnswerRequest, config: GatewayConfig) -> Asked:
         language=check_language(request.generation.language),
         prompt=prompt_reference(request.prompt, "prompt") if request.prompt else ("", None),
         conversation=parse_conversation(request.conversation, "conversation") if request.conversation else None,
+        staleness_s_max=search_wire.to_staleness_s(request.max_staleness),
     )
 
 

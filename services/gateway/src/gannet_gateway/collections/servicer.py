@@ -9,7 +9,7 @@ from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.ingest import Ingester
 from gannet_gateway.documents.wire import to_timestamp
-from gannet_gateway.ledger.ledger import Ledger
+from gannet_gateway.ledger.ledger import Ledger, Setting
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName, check_collection_id, parse_collection, parse_tenant, to_generators
 from gannet_gateway.paging import page_size, read_token, write_token
@@ -20,7 +20,7 @@ from gannet_service.errors import InvalidInput
 CHUNK_SIZE_MIN, CHUNK_SIZE_MAX = 100, 20_000
 LANGUAGE_DEFAULT = "en"
 # Settings that do not change what is stored.
-CHANGEABLE = frozenset({"rerank", "cache_results", "cache_ttl"})
+CHANGEABLE = frozenset({"rerank", "cache_results", "cache_ttl", "generators"})
 CACHE_TTL_S_MIN, CACHE_TTL_S_MAX = 1, 2_592_000
 
 
@@ -98,13 +98,15 @@ class CollectionServicer(collections_pb2_grpc.CollectionServiceServicer):
         if not paths or not paths <= CHANGEABLE:
             problem = f"update_mask: must name some of {', '.join(sorted(CHANGEABLE))}"
             raise InvalidInput(problem, field="update_mask")
-        settings: dict[str, float | None] = {}
+        settings: dict[str, Setting] = {}
         if "rerank" in paths:
             settings["rerank"] = wanted.rerank if wanted.HasField("rerank") else None
         if "cache_results" in paths:
             settings["cache_results"] = wanted.cache_results if wanted.HasField("cache_results") else None
         if "cache_ttl" in paths:
             settings["cache_ttl_s"] = _to_cache_ttl_s(wanted)
+        if "generators" in paths:
+            settings["generators"] = to_generators(wanted.generators, "collection.generators")
         await self._ledger.update_collection(name, settings, wanted.etag)
         return _to_wire(await self._ledger.collection(name))
 

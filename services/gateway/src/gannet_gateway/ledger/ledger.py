@@ -18,6 +18,9 @@ from gannet_service.errors import AlreadyExists, Conflict, InvalidInput, NotFoun
 # A query is analysed in each of them.
 LANGUAGES_MAX = 8
 
+# What a collection's owner may change: None leaves it to the server.
+Setting = float | tuple[str, ...] | None
+
 
 class Ledger:
     """See the module. `clock` gives Unix seconds."""
@@ -72,7 +75,7 @@ class Ledger:
                 raise AlreadyExists(f"{name} exists already", field="collection_id") from error
         return await self.collection(name)
 
-    async def update_collection(self, name: CollectionName, settings: Mapping[str, float | None], etag: str) -> None:
+    async def update_collection(self, name: CollectionName, settings: Mapping[str, Setting], etag: str) -> None:
         """Change settings of a collection by their columns' names.
 
         Raises:

@@ -46,7 +46,7 @@ class Collection:
     @property
     def etag(self) -> str:
         """Changes with the settings that can be changed."""
-        settings = f"{self.created_at_s} {self.rerank} {self.cache_results} {self.cache_ttl_s}"
+        settings = f"{self.created_at_s} {self.rerank} {self.cache_results} {self.cache_ttl_s} {self.generators}"
         return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
     @property

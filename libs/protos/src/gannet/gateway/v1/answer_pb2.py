@@ -23,58 +23,59 @@ _sym_db = _symbol_database.Default()
 
 
 from gannet.gateway.v1 import search_pb2 as gannet_dot_gateway_dot_v1_dot_search__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/gateway/v1/answer.proto\x12\x11gannet.gateway.v1\x1a\x1egannet/gateway/v1/search.proto\x1a\x17google/rpc/status.proto\"\xea\x01\n\rAnswerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x30\n\x06search\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x15\n\rsentences_max\x18\x04 \x01(\r\x12\x14\n\x0c\x63onversation\x18\x05 \x01(\t\x12\x38\n\ngeneration\x18\x06 \x01(\x0b\x32$.gannet.gateway.v1.GenerationOptions\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x11\n\tresumable\x18\x08 \x01(\x08\"\xbf\x01\n\x11GenerationOptions\x12\x12\n\ngenerators\x18\x01 \x03(\t\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x02\x88\x01\x01\x12\x10\n\x08language\x18\x07 \x01(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"5\n\x13ResumeAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"w\n\x13VerifyAnswerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08passages\x18\x03 \x03(\t\x12\x30\n\x06search\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\"\x97\x01\n\x14VerifyAnswerResponse\x12(\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x18.gannet.gateway.v1.Claim\x12,\n\x08passages\x18\x02 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x13\n\x0btokens_read\x18\x04 \x01(\r\"\x80\x01\n\x05\x43laim\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tsupported\x18\x04 \x01(\x08\x12/\n\x07sources\x18\x05 \x03(\x0b\x32\x1e.gannet.gateway.v1.CitedSource\"\xd5\x01\n\x0e\x41nswerResponse\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12,\n\x08passages\x18\x02 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12$\n\x08warnings\x18\x03 \x03(\x0b\x32\x12.google.rpc.Status\x12/\n\tcompleted\x18\x04 \x01(\x0b\x32\x1c.gannet.gateway.v1.Completed\x12+\n\x07started\x18\x05 \x01(\x0b\x32\x1a.gannet.gateway.v1.Started\"\x81\x03\n\x0b\x41nswerEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12-\n\x07started\x18\x03 \x01(\x0b\x32\x1a.gannet.gateway.v1.StartedH\x00\x12\x31\n\tretrieved\x18\x04 \x01(\x0b\x32\x1c.gannet.gateway.v1.RetrievedH\x00\x12)\n\x05\x64\x65lta\x18\x05 \x01(\x0b\x32\x18.gannet.gateway.v1.DeltaH\x00\x12/\n\x08\x63itation\x18\x06 \x01(\x0b\x32\x1b.gannet.gateway.v1.CitationH\x00\x12\x31\n\theartbeat\x18\x07 \x01(\x0b\x32\x1c.gannet.gateway.v1.HeartbeatH\x00\x12%\n\x07warning\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x31\n\tcompleted\x18\t \x01(\x0b\x32\x1c.gannet.gateway.v1.CompletedH\x00\x42\x07\n\x05\x65vent\"h\n\x07Started\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x19\n\x11rewritten_queries\x18\x02 \x03(\t\x12.\n\x06models\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.AnswerModel\":\n\x0b\x41nswerModel\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"9\n\tRetrieved\x12,\n\x08passages\x18\x01 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\")\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstart_byte\x18\x02 \x01(\x04\"p\n\x08\x43itation\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\x12/\n\x07sources\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.CitedSource\x12\r\n\x05score\x18\x04 \x01(\x02\"J\n\x0b\x43itedSource\x12\x15\n\rpassage_index\x18\x01 \x01(\r\x12\x12\n\nstart_byte\x18\x02 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x03 \x01(\x04\"\x0b\n\tHeartbeat\"\xc5\x02\n\tCompleted\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\tcitations\x18\x02 \x03(\x0b\x32\x1b.gannet.gateway.v1.Citation\x12\x36\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1f.gannet.gateway.v1.FinishReason\x12\'\n\x05usage\x18\x04 \x01(\x0b\x32\x18.gannet.gateway.v1.Usage\x12\x31\n\x07timings\x18\x05 \x01(\x0b\x32 .gannet.gateway.v1.AnswerTimings\x12\x11\n\tgenerator\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x30\n\x0bunsupported\x18\x08 \x03(\x0b\x32\x1b.gannet.gateway.v1.TextSpan\x12\x12\n\ncache_hits\x18\t \x03(\t\"@\n\x0eRecordedAnswer\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.gannet.gateway.v1.AnswerEvent\"0\n\x08TextSpan\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\"z\n\x05Usage\x12\x10\n\x08passages\x18\x01 \x01(\r\x12\x18\n\x10sentences_scored\x18\x02 \x01(\r\x12\x13\n\x0btokens_read\x18\x03 \x01(\r\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\r\"\x90\x01\n\rAnswerTimings\x12\x30\n\x06search\x18\x01 \x01(\x0b\x32 .gannet.gateway.v1.SearchTimings\x12\x16\n\x0e\x66irst_delta_us\x18\x02 \x01(\x04\x12\x10\n\x08total_us\x18\x03 \x01(\x04\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x11\n\tverify_us\x18\x05 \x01(\x04*\xbd\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x04\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x05\x32\xed\x02\n\rAnswerService\x12M\n\x06\x41nswer\x12 .gannet.gateway.v1.AnswerRequest\x1a!.gannet.gateway.v1.AnswerResponse\x12R\n\x0cStreamAnswer\x12 .gannet.gateway.v1.AnswerRequest\x1a\x1e.gannet.gateway.v1.AnswerEvent0\x01\x12X\n\x0cResumeAnswer\x12&.gannet.gateway.v1.ResumeAnswerRequest\x1a\x1e.gannet.gateway.v1.AnswerEvent0\x01\x12_\n\x0cVerifyAnswer\x12&.gannet.gateway.v1.VerifyAnswerRequest\x1a\'.gannet.gateway.v1.VerifyAnswerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1egannet/gateway/v1/answer.proto\x12\x11gannet.gateway.v1\x1a\x1egannet/gateway/v1/search.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17google/rpc/status.proto\"\x9c\x02\n\rAnswerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x30\n\x06search\x18\x03 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\x12\x15\n\rsentences_max\x18\x04 \x01(\r\x12\x14\n\x0c\x63onversation\x18\x05 \x01(\t\x12\x38\n\ngeneration\x18\x06 \x01(\x0b\x32$.gannet.gateway.v1.GenerationOptions\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x11\n\tresumable\x18\x08 \x01(\x08\x12\x30\n\rmax_staleness\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\"\xbf\x01\n\x11GenerationOptions\x12\x12\n\ngenerators\x18\x01 \x03(\t\x12\x18\n\x0btemperature\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x02\x88\x01\x01\x12\x10\n\x08language\x18\x07 \x01(\tB\x0e\n\x0c_temperatureB\x08\n\x06_top_pB\x07\n\x05_seed\"5\n\x13ResumeAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x04\"w\n\x13VerifyAnswerRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08passages\x18\x03 \x03(\t\x12\x30\n\x06search\x18\x04 \x01(\x0b\x32 .gannet.gateway.v1.SearchOptions\"\x97\x01\n\x14VerifyAnswerResponse\x12(\n\x06\x63laims\x18\x01 \x03(\x0b\x32\x18.gannet.gateway.v1.Claim\x12,\n\x08passages\x18\x02 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x13\n\x0btokens_read\x18\x04 \x01(\r\"\x80\x01\n\x05\x43laim\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\x12\r\n\x05score\x18\x03 \x01(\x02\x12\x11\n\tsupported\x18\x04 \x01(\x08\x12/\n\x07sources\x18\x05 \x03(\x0b\x32\x1e.gannet.gateway.v1.CitedSource\"\xd5\x01\n\x0e\x41nswerResponse\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12,\n\x08passages\x18\x02 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\x12$\n\x08warnings\x18\x03 \x03(\x0b\x32\x12.google.rpc.Status\x12/\n\tcompleted\x18\x04 \x01(\x0b\x32\x1c.gannet.gateway.v1.Completed\x12+\n\x07started\x18\x05 \x01(\x0b\x32\x1a.gannet.gateway.v1.Started\"\x81\x03\n\x0b\x41nswerEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12-\n\x07started\x18\x03 \x01(\x0b\x32\x1a.gannet.gateway.v1.StartedH\x00\x12\x31\n\tretrieved\x18\x04 \x01(\x0b\x32\x1c.gannet.gateway.v1.RetrievedH\x00\x12)\n\x05\x64\x65lta\x18\x05 \x01(\x0b\x32\x18.gannet.gateway.v1.DeltaH\x00\x12/\n\x08\x63itation\x18\x06 \x01(\x0b\x32\x1b.gannet.gateway.v1.CitationH\x00\x12\x31\n\theartbeat\x18\x07 \x01(\x0b\x32\x1c.gannet.gateway.v1.HeartbeatH\x00\x12%\n\x07warning\x18\x08 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x31\n\tcompleted\x18\t \x01(\x0b\x32\x1c.gannet.gateway.v1.CompletedH\x00\x42\x07\n\x05\x65vent\"h\n\x07Started\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x19\n\x11rewritten_queries\x18\x02 \x03(\t\x12.\n\x06models\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.AnswerModel\":\n\x0b\x41nswerModel\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"9\n\tRetrieved\x12,\n\x08passages\x18\x01 \x03(\x0b\x32\x1a.gannet.gateway.v1.Passage\")\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstart_byte\x18\x02 \x01(\x04\"p\n\x08\x43itation\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\x12/\n\x07sources\x18\x03 \x03(\x0b\x32\x1e.gannet.gateway.v1.CitedSource\x12\r\n\x05score\x18\x04 \x01(\x02\"J\n\x0b\x43itedSource\x12\x15\n\rpassage_index\x18\x01 \x01(\r\x12\x12\n\nstart_byte\x18\x02 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x03 \x01(\x04\"\x0b\n\tHeartbeat\"\xc5\x02\n\tCompleted\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\tcitations\x18\x02 \x03(\x0b\x32\x1b.gannet.gateway.v1.Citation\x12\x36\n\rfinish_reason\x18\x03 \x01(\x0e\x32\x1f.gannet.gateway.v1.FinishReason\x12\'\n\x05usage\x18\x04 \x01(\x0b\x32\x18.gannet.gateway.v1.Usage\x12\x31\n\x07timings\x18\x05 \x01(\x0b\x32 .gannet.gateway.v1.AnswerTimings\x12\x11\n\tgenerator\x18\x06 \x01(\t\x12\r\n\x05model\x18\x07 \x01(\t\x12\x30\n\x0bunsupported\x18\x08 \x03(\x0b\x32\x1b.gannet.gateway.v1.TextSpan\x12\x12\n\ncache_hits\x18\t \x03(\t\"@\n\x0eRecordedAnswer\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.gannet.gateway.v1.AnswerEvent\"0\n\x08TextSpan\x12\x12\n\nstart_byte\x18\x01 \x01(\x04\x12\x10\n\x08\x65nd_byte\x18\x02 \x01(\x04\"z\n\x05Usage\x12\x10\n\x08passages\x18\x01 \x01(\r\x12\x18\n\x10sentences_scored\x18\x02 \x01(\r\x12\x13\n\x0btokens_read\x18\x03 \x01(\r\x12\x15\n\rprompt_tokens\x18\x04 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x05 \x01(\r\"\x90\x01\n\rAnswerTimings\x12\x30\n\x06search\x18\x01 \x01(\x0b\x32 .gannet.gateway.v1.SearchTimings\x12\x16\n\x0e\x66irst_delta_us\x18\x02 \x01(\x04\x12\x10\n\x08total_us\x18\x03 \x01(\x04\x12\x10\n\x08queue_us\x18\x04 \x01(\x04\x12\x11\n\tverify_us\x18\x05 \x01(\x04*\xbd\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1b\n\x17\x46INISH_REASON_NO_ANSWER\x10\x03\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x04\x12 \n\x1c\x46INISH_REASON_CONTENT_FILTER\x10\x05\x32\xed\x02\n\rAnswerService\x12M\n\x06\x41nswer\x12 .gannet.gateway.v1.AnswerRequest\x1a!.gannet.gateway.v1.AnswerResponse\x12R\n\x0cStreamAnswer\x12 .gannet.gateway.v1.AnswerRequest\x1a\x1e.gannet.gateway.v1.AnswerEvent0\x01\x12X\n\x0cResumeAnswer\x12&.gannet.gateway.v1.ResumeAnswerRequest\x1a\x1e.gannet.gateway.v1.AnswerEvent0\x01\x12_\n\x0cVerifyAnswer\x12&.gannet.gateway.v1.VerifyAnswerRequest\x1a\'.gannet.gateway.v1.VerifyAnswerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gannet.gateway.v1.answer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FINISHREASON']._serialized_start=2793
-  _globals['_FINISHREASON']._serialized_end=2982
-  _globals['_ANSWERREQUEST']._serialized_start=111
-  _globals['_ANSWERREQUEST']._serialized_end=345
-  _globals['_GENERATIONOPTIONS']._serialized_start=348
-  _globals['_GENERATIONOPTIONS']._serialized_end=539
-  _globals['_RESUMEANSWERREQUEST']._serialized_start=541
-  _globals['_RESUMEANSWERREQUEST']._serialized_end=594
-  _globals['_VERIFYANSWERREQUEST']._serialized_start=596
-  _globals['_VERIFYANSWERREQUEST']._serialized_end=715
-  _globals['_VERIFYANSWERRESPONSE']._serialized_start=718
-  _globals['_VERIFYANSWERRESPONSE']._serialized_end=869
-  _globals['_CLAIM']._serialized_start=872
-  _globals['_CLAIM']._serialized_end=1000
-  _globals['_ANSWERRESPONSE']._serialized_start=1003
-  _globals['_ANSWERRESPONSE']._serialized_end=1216
-  _globals['_ANSWEREVENT']._serialized_start=1219
-  _globals['_ANSWEREVENT']._serialized_end=1604
-  _globals['_STARTED']._serialized_start=1606
-  _globals['_STARTED']._serialized_end=1710
-  _globals['_ANSWERMODEL']._serialized_start=1712
-  _globals['_ANSWERMODEL']._serialized_end=1770
-  _globals['_RETRIEVED']._serialized_start=1772
-  _globals['_RETRIEVED']._serialized_end=1829
-  _globals['_DELTA']._serialized_start=1831
-  _globals['_DELTA']._serialized_end=1872
-  _globals['_CITATION']._serialized_start=1874
-  _globals['_CITATION']._serialized_end=1986
-  _globals['_CITEDSOURCE']._serialized_start=1988
-  _globals['_CITEDSOURCE']._serialized_end=2062
-  _globals['_HEARTBEAT']._serialized_start=2064
-  _globals['_HEARTBEAT']._serialized_end=2075
-  _globals['_COMPLETED']._serialized_start=2078
-  _globals['_COMPLETED']._serialized_end=2403
-  _globals['_RECORDEDANSWER']._serialized_start=2405
-  _globals['_RECORDEDANSWER']._serialized_end=2469
-  _globals['_TEXTSPAN']._serialized_start=2471
-  _globals['_TEXTSPAN']._serialized_end=2519
-  _globals['_USAGE']._serialized_start=2521
-  _globals['_USAGE']._serialized_end=2643
-  _globals['_ANSWERTIMINGS']._serialized_start=2646
-  _globals['_ANSWERTIMINGS']._serialized_end=2790
-  _globals['_ANSWERSERVICE']._serialized_start=2985
-  _globals['_ANSWERSERVICE']._serialized_end=3350
+  _globals['_FINISHREASON']._serialized_start=2875
+  _globals['_FINISHREASON']._serialized_end=3064
+  _globals['_ANSWERREQUEST']._serialized_start=143
+  _globals['_ANSWERREQUEST']._serialized_end=427
+  _globals['_GENERATIONOPTIONS']._serialized_start=430
+  _globals['_GENERATIONOPTIONS']._serialized_end=621
+  _globals['_RESUMEANSWERREQUEST']._serialized_start=623
+  _globals['_RESUMEANSWERREQUEST']._serialized_end=676
+  _globals['_VERIFYANSWERREQUEST']._serialized_start=678
+  _globals['_VERIFYANSWERREQUEST']._serialized_end=797
+  _globals['_VERIFYANSWERRESPONSE']._serialized_start=800
+  _globals['_VERIFYANSWERRESPONSE']._serialized_end=951
+  _globals['_CLAIM']._serialized_start=954
+  _globals['_CLAIM']._serialized_end=1082
+  _globals['_ANSWERRESPONSE']._serialized_start=1085
+  _globals['_ANSWERRESPONSE']._serialized_end=1298
+  _globals['_ANSWEREVENT']._serialized_start=1301
+  _globals['_ANSWEREVENT']._serialized_end=1686
+  _globals['_STARTED']._serialized_start=1688
+  _globals['_STARTED']._serialized_end=1792
+  _globals['_ANSWERMODEL']._serialized_start=1794
+  _globals['_ANSWERMODEL']._serialized_end=1852
+  _globals['_RETRIEVED']._serialized_start=1854
+  _globals['_RETRIEVED']._serialized_end=1911
+  _globals['_DELTA']._serialized_start=1913
+  _globals['_DELTA']._serialized_end=1954
+  _globals['_CITATION']._serialized_start=1956
+  _globals['_CITATION']._serialized_end=2068
+  _globals['_CITEDSOURCE']._serialized_start=2070
+  _globals['_CITEDSOURCE']._serialized_end=2144
+  _globals['_HEARTBEAT']._serialized_start=2146
+  _globals['_HEARTBEAT']._serialized_end=2157
+  _globals['_COMPLETED']._serialized_start=2160
+  _globals['_COMPLETED']._serialized_end=2485
+  _globals['_RECORDEDANSWER']._serialized_start=2487
+  _globals['_RECORDEDANSWER']._serialized_end=2551
+  _globals['_TEXTSPAN']._serialized_start=2553
+  _globals['_TEXTSPAN']._serialized_end=2601
+  _globals['_USAGE']._serialized_start=2603
+  _globals['_USAGE']._serialized_end=2725
+  _globals['_ANSWERTIMINGS']._serialized_start=2728
+  _globals['_ANSWERTIMINGS']._serialized_end=2872
+  _globals['_ANSWERSERVICE']._serialized_start=3067
+  _globals['_ANSWERSERVICE']._serialized_end=3432
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from gannet.gateway.v1 import search_pb2 as _search_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -67,6 +68,7 @@ class AnswerRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
     RESUMABLE_FIELD_NUMBER: _builtins.int
+    MAX_STALENESS_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """parent is "tenants/{tenant}/collections/{collection}"; "-" stands for the tenant of the credentials. Required."""
     query: _builtins.str
@@ -93,6 +95,12 @@ class AnswerRequest(_message.Message):
     def generation(self) -> Global___GenerationOptions:
         """generation tunes how the answer is written."""
 
+    @_builtins.property
+    def max_staleness(self) -> _duration_pb2.Duration:
+        """max_staleness lets the answer be made from a generation that was the latest so long before the call, 0 to 60 s, and spares a read of
+        the ledger where this server has one at hand; absent and 0 mean the latest.
+        """
+
     def __init__(
         self,
         *,
@@ -104,10 +112,11 @@ class AnswerRequest(_message.Message):
         generation: Global___GenerationOptions | None = ...,
         prompt: _builtins.str = ...,
         resumable: _builtins.bool = ...,
+        max_staleness: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "search", b"search"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "max_staleness", b"max_staleness", "search", b"search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "generation", b"generation", "parent", b"parent", "prompt", b"prompt", "query", b"query", "resumable", b"resumable", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "generation", b"generation", "max_staleness", b"max_staleness", "parent", b"parent", "prompt", b"prompt", "query", b"query", "resumable", b"resumable", "search", b"search", "sentences_max", b"sentences_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

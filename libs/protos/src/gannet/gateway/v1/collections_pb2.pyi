@@ -92,7 +92,8 @@ class Collection(_message.Message):
     @_builtins.property
     def generators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """generators are the names of at most 4 generators that answer where a request names none, tried in this order while nothing has been
-        said; empty means the server's default. Fixed once created.
+        said; empty means the server's default. What generators that write freely are told is the collection's prompt "default", see
+        prompts.proto.
         """
 
     def __init__(
@@ -196,8 +197,8 @@ class UpdateCollectionRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """update_mask names the settings to change: "rerank", "cache_results", "cache_ttl". One that is absent in collection goes back to the server's
-        default. Required; another path is INVALID_ARGUMENT.
+        """update_mask names the settings to change: "rerank", "cache_results", "cache_ttl", "generators". One that is absent in collection goes
+        back to the server's default. Required; another path is INVALID_ARGUMENT.
         """
 
     def __init__(

@@ -91,7 +91,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """DeleteConversation removes one with its turns. NOT_FOUND if there is none.
+        """DeleteConversation removes one with its turns. NOT_FOUND if there is none. It is how what answers quoted is erased: turns hold their own
+        text, and neither deleting nor purging a document changes them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,9 @@ class ConversationServiceStub:
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversations_pb2.ListConversationsRequest, _conversations_pb2.ListConversationsResponse]
     """ListConversations returns the user's conversations in a collection in the order of their names."""
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversations_pb2.DeleteConversationRequest, _empty_pb2.Empty]
-    """DeleteConversation removes one with its turns. NOT_FOUND if there is none."""
+    """DeleteConversation removes one with its turns. NOT_FOUND if there is none. It is how what answers quoted is erased: turns hold their own
+    text, and neither deleting nor purging a document changes them.
+    """
     ListTurns: _aio.UnaryUnaryMultiCallable[_conversations_pb2.ListTurnsRequest, _conversations_pb2.ListTurnsResponse]
     """ListTurns returns what was asked and answered, oldest first."""
 
@@ -65,7 +67,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversations_pb2.DeleteConversationRequest,
         context: _aio.ServicerContext[_conversations_pb2.DeleteConversationRequest, _abc.Awaitable[_empty_pb2.Empty]],
     ) -> _abc.Awaitable[_empty_pb2.Empty]:
-        """DeleteConversation removes one with its turns. NOT_FOUND if there is none."""
+        """DeleteConversation removes one with its turns. NOT_FOUND if there is none. It is how what answers quoted is erased: turns hold their own
+        text, and neither deleting nor purging a document changes them.
+        """
 
     @_abc_1.abstractmethod
     def ListTurns(

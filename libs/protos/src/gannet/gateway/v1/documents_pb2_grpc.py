@@ -135,7 +135,9 @@ class DocumentServiceServicer:
 
     def PurgeDocuments(self, request, context):
         """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
-        that was cached before is used again. Documents that are not there are no error.
+        that was cached before is used again. Documents that are not there are no error. What people were told stays theirs: turns of
+        conversations that quote the documents, and feedback, go with DeleteConversation of their user or with DeleteCollection; the events of
+        an answer that was asked for with `resumable` can be read again until the server forgets them, two minutes by default.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

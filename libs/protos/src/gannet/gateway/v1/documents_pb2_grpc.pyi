@@ -42,7 +42,9 @@ class DocumentServiceStub:
     """
     PurgeDocuments: _aio.UnaryUnaryMultiCallable[_documents_pb2.PurgeDocumentsRequest, _documents_pb2.PurgeDocumentsResponse]
     """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
-    that was cached before is used again. Documents that are not there are no error.
+    that was cached before is used again. Documents that are not there are no error. What people were told stays theirs: turns of
+    conversations that quote the documents, and feedback, go with DeleteConversation of their user or with DeleteCollection; the events of
+    an answer that was asked for with `resumable` can be read again until the server forgets them, two minutes by default.
     """
     ListDocumentRevisions: _aio.UnaryUnaryMultiCallable[_documents_pb2.ListDocumentRevisionsRequest, _documents_pb2.ListDocumentRevisionsResponse]
     """ListDocumentRevisions returns the kept revisions of a document, newest first. NOT_FOUND if there is none."""
@@ -115,7 +117,9 @@ class DocumentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_documents_pb2.PurgeDocumentsRequest, _abc.Awaitable[_documents_pb2.PurgeDocumentsResponse]],
     ) -> _abc.Awaitable[_documents_pb2.PurgeDocumentsResponse]:
         """PurgeDocuments erases documents from every generation: when it returns, their passages, texts and revisions are gone, and nothing
-        that was cached before is used again. Documents that are not there are no error.
+        that was cached before is used again. Documents that are not there are no error. What people were told stays theirs: turns of
+        conversations that quote the documents, and feedback, go with DeleteConversation of their user or with DeleteCollection; the events of
+        an answer that was asked for with `resumable` can be read again until the server forgets them, two minutes by default.
         """
 
     @_abc_1.abstractmethod
