@@ -224,8 +224,8 @@ LIMITS = (
         "open streams take no place of calls",
         "tests/unit/service/test_interceptor.py",
         f"{SERVICE}/interceptor.py",
-        "        places = self._streams if handler.request_streaming else self._rpcs\n\n        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:",
-        "        places = self._rpcs\n\n        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:",
+        " else self._rpcs\n\n        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:",
+        " and False else self._rpcs\n\n        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:",
     ),
     one(
         "a stream reads nothing more once the server is going away",
