@@ -101,3 +101,58 @@ BATCHES = (
         "                    vectors[text], computed[key] = one, packed(None, None)\n",
     ),
 )
+
+BATCHER = f"{GATEWAY}/batching.py"
+BATCHING = "tests/unit/gateway/test_batching.py"
+RETRIEVER = f"{GATEWAY}/vectors/retriever.py"
+RETRIEVING = "tests/unit/gateway/test_retriever.py"
+EMBEDDING = "tests/unit/gateway/cache/test_embedder.py"
+
+SHARED_REQUESTS = (
+    one(
+        "a question does not wait for a call that hangs",
+        BATCHING,
+        BATCHER,
+        "        elif lane.timer is None:\n",
+        "        elif False:\n",
+    ),
+    one("a batch is bounded", BATCHING, BATCHER, " or len(lane.waiting) >= SIZE_MAX:", ":"),
+    one("a batch has the latest deadline", BATCHING, BATCHER, "latest = max(ends)", "latest = min(ends)"),
+    one(
+        "a batch that nobody waits for is cancelled",
+        BATCHING,
+        BATCHER,
+        "            if not left:\n",
+        "            if False:\n",
+    ),
+    one(
+        "who leaves a batch leaves alone",
+        BATCHING,
+        BATCHER,
+        "            if not left:\n",
+        "            if answer.cancelled():\n",
+    ),
+    one(
+        "a call that answers too little leaves nobody waiting",
+        BATCHING,
+        BATCHER,
+        "zip(batch, answers, strict=True)",
+        "zip(batch, answers, strict=False)",
+    ),
+    one("what a caller wrote is asked for alone", RETRIEVING, RETRIEVER, "wanted.narrowed is None and not", "not"),
+    one("deep searches are made alone", RETRIEVING, RETRIEVER, " or wanted.limit > BATCHED_LIMIT_MAX", ""),
+    one(
+        "a filter that is kept is its generation's alone",
+        RETRIEVING,
+        RETRIEVER,
+        "self._filters.get(snapshot)",
+        "next(iter(self._filters.values()), None)",
+    ),
+    one(
+        "a query that is traced has a span of its own",
+        EMBEDDING,
+        f"{GATEWAY}/cache/embedder.py",
+        "if call.trace_id():",
+        "if False:",
+    ),
+)

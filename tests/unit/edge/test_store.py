@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from qdrant_edge import UpdateOperation
 
-from gannet_edge.schema import CollectionSchema, DenseSchema, SparseSchema
+from gannet_edge.schema import CollectionSchema, DenseSchema, SparseSchema, edge_config
 from gannet_edge.store import Collection, Store, StoreError
 from gannet_edge.validate import Limits
 from gannet_service.errors import InternalError, NotFound, NotReady, Overloaded
@@ -142,3 +142,10 @@ async def test_store_check_fails_while_a_collection_is_out_of_service(tmp_path):
 def test_schema_json_round_trip_is_equal():
     """What is written beside the data is read back unchanged."""
     assert CollectionSchema.from_json(SCHEMA.to_json()) == SCHEMA
+
+
+def test_edge_searches_on_the_callers_thread_unless_told_otherwise():
+    """Edge's own default is a pool that costs a small machine more than the search."""
+    schema = CollectionSchema(dense={"dense": DenseSchema(size=4, distance="Cosine")}, sparse={})
+    assert edge_config(schema, 1_000).max_search_threads == 1
+    assert edge_config(schema, 1_000, 4).max_search_threads == 4

@@ -3,20 +3,22 @@
 import asyncio
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import models
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from unit.gateway.fakes import COLLECTION, candidate
 
+from gannet_gateway.batching import Batching
+from gannet_gateway.names import CollectionName
 from gannet_gateway.search.filter import parse
 from gannet_gateway.vectors import lists
 from gannet_gateway.vectors.lists import Found, Fusion, Method, Placed
-from gannet_gateway.vectors.points import Sparse
+from gannet_gateway.vectors.points import CANDIDATE_FIELDS, Candidate, PassagePoint, Sparse
 from gannet_gateway.vectors.retriever import Phrasing, Retriever, Wanted
 from gannet_gateway.vectors.visible import Snapshot, passages
 from gannet_service import call
@@ -31,16 +33,26 @@ SNAPSHOT = Snapshot(
 
 
 class Client:
-    """Notes the request and finds nothing."""
+    """Notes the requests and finds nothing, once it is let."""
 
     def __init__(self) -> None:
-        self.asked: list[models.QueryRequest] = []
+        self.requests: list[grpc.QueryBatchPoints] = []
         self.timeout = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.grpc_points = self
 
-    async def query_batch_points(self, _collection: str, requests: list[models.QueryRequest], *, timeout: int) -> Any:  # noqa: ASYNC109
+    @property
+    def asked(self) -> list[grpc.QueryPoints]:
+        """All queries, in order."""
+        return [query for request in self.requests for query in request.query_points]
+
+    async def QueryBatch(self, request: grpc.QueryBatchPoints, *, timeout: int) -> grpc.QueryBatchResponse:  # noqa: ASYNC109, N802
         """As the real client."""
-        self.asked, self.timeout = requests, timeout
-        return [SimpleNamespace(points=[]) for _ in requests]
+        self.timeout = timeout
+        self.requests.append(request)
+        await self.answers.wait()
+        return grpc.QueryBatchResponse(result=[grpc.BatchResult() for _ in request.query_points])
 
 
 VISIBLE = {
@@ -52,9 +64,12 @@ VISIBLE = {
 }
 
 
-def conditions(found: models.Filter) -> dict[str, Any]:
+def conditions(found: models.Filter | grpc.Filter) -> dict[str, Any]:
     """A filter as name and condition; everything must hold."""
-    assert found.must_not is found.should is found.min_should is None
+    if isinstance(found, grpc.Filter):
+        assert [field.name for field, _ in found.ListFields()] == ["must"]
+        found = GrpcToRest.convert_filter(found)
+    assert not any((found.must_not, found.should, found.min_should))
     return {condition.key: condition.match or condition.range for condition in found.must}
 
 
@@ -69,7 +84,7 @@ def test_passages_of_a_document_are_those_of_the_visible_filter():
     }
 
 
-async def asked_for(dense: Any, sparse: Any, limit: int = 10, **options: Any) -> list[models.QueryRequest]:
+async def asked_for(dense: Any, sparse: Any, limit: int = 10, **options: Any) -> list[grpc.QueryPoints]:
     """The requests of one search."""
     client = Client()
     wanted = Wanted(**({"fusion": FUSION} | options), dense=dense, sparse=sparse, limit=limit)
@@ -84,16 +99,16 @@ async def test_hybrid_search_filters_every_prefetch():
     for prefetch in asked.prefetch:
         assert conditions(prefetch.filter) == VISIBLE
         assert prefetch.limit >= 10
-    assert [prefetch.score_threshold for prefetch in asked.prefetch] == [0.25, None]
+    assert [prefetch.score_threshold for prefetch in asked.prefetch if prefetch.HasField("score_threshold")] == [0.25]
     assert conditions(asked.prefetch[1].params.idf.corpus) == VISIBLE
-    assert asked.query.rrf == models.Rrf(k=60, weights=[1.0, 2.0])
+    assert asked.query.rrf == grpc.Rrf(k=60, weights=[1.0, 2.0])
 
 
 @pytest.mark.parametrize("dense, sparse", [(DENSE, None), (None, SPARSE), (DENSE, NO_TERMS)])
 async def test_search_of_one_stage_is_filtered(dense: Any, sparse: Any):
     """Also without fusion; a query of stop words is a dense query."""
     (asked,) = await asked_for(dense, sparse)
-    assert asked.prefetch is None
+    assert not asked.prefetch
     assert conditions(asked.filter) == VISIBLE
     if dense is None:
         assert conditions(asked.params.idf.corpus) == VISIBLE
@@ -116,8 +131,9 @@ async def test_search_of_several_phrasings_filters_and_weighs_every_prefetch():
         assert conditions(prefetch.filter) == VISIBLE
         if prefetch.using == "bm25":
             assert conditions(prefetch.params.idf.corpus) == VISIBLE
-    assert [prefetch.score_threshold for prefetch in asked.prefetch] == [0.25, None, 0.25, None, 0.25]
-    assert asked.query.rrf == models.Rrf(k=60, weights=[1.0, 2.0, 0.5, 1.0, 0.25])
+    assert {prefetch.using for prefetch in asked.prefetch if prefetch.score_threshold == 0.25} == {"dense"}
+    assert not any(prefetch.HasField("score_threshold") for prefetch in asked.prefetch if prefetch.using == "bm25")
+    assert asked.query.rrf == grpc.Rrf(k=60, weights=[1.0, 2.0, 0.5, 1.0, 0.25])
 
 
 async def test_search_of_a_phrasing_alone_is_a_fusion():
@@ -165,12 +181,96 @@ async def test_search_by_lists_filters_every_list(options: dict[str, Any]):
     narrowed = parse("metadata.year = 2024", "filter", bytes_max=100)
     dense, sparse = await asked_for(DENSE, SPARSE, narrowed=narrowed, dense_score_min=0.5, **options)
     for asked in (dense, sparse):
-        *seen, caller = asked.filter.must
+        *seen, caller = GrpcToRest.convert_filter(asked.filter).must
         assert {condition.key: condition.match or condition.range for condition in seen} == VISIBLE
         assert (caller.key, caller.range) == ("metadata.year", models.Range(gte=2024, lte=2024))
-    assert (dense.using, dense.score_threshold, sparse.using, sparse.score_threshold) == ("dense", 0.5, "bm25", None)
+    assert (dense.using, dense.score_threshold, sparse.using) == ("dense", 0.5, "bm25")
+    assert not sparse.HasField("score_threshold")
     assert conditions(sparse.params.idf.corpus) == VISIBLE
-    assert bool(dense.with_vector) == ("exact" in options)
+    assert list(dense.with_vectors.include.names) == (["dense"] if "exact" in options else [])
+
+
+async def searched(client: Client, *searches: tuple[Snapshot, Wanted]) -> None:
+    """Searches that are made while two requests are under way already."""
+    retriever = Retriever(client, timeout_s=5, batching=Batching(in_flight=2, wait_s=60))
+    client.answers.clear()
+    wanted = Wanted(dense=DENSE, sparse=None, fusion=FUSION, limit=1)
+    async with asyncio.TaskGroup() as group:
+        for one in [(SNAPSHOT, wanted), (SNAPSHOT, wanted), *searches]:
+            group.create_task(retriever.search(*one))
+        await asyncio.sleep(0)
+        client.answers.set()
+
+
+async def test_searches_share_a_request_and_keep_their_filters():
+    """What another tenant asks for at the same time is in the same request, under its own filter."""
+    client, other = Client(), replace(SNAPSHOT, collection=CollectionName("other", "docs"))
+    wanted = Wanted(dense=DENSE, sparse=SPARSE, fusion=FUSION, limit=10)
+    await searched(client, (SNAPSHOT, wanted), (other, wanted))
+    assert [len(request.query_points) for request in client.requests] == [1, 1, 2]
+    ours, theirs = client.requests[-1].query_points
+    for query, expected in ((ours, VISIBLE), (theirs, VISIBLE | {"tenant": models.MatchValue(value="other")})):
+        for prefetch in query.prefetch:
+            assert conditions(prefetch.filter) == expected
+        assert conditions(query.prefetch[1].params.idf.corpus) == expected
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"narrowed": parse("metadata.year = 2024", "filter", bytes_max=100)},
+        {"vectors": ("dense",)},
+        {"limit": 101},
+        {"phrasings": (Phrasing(dense=DENSE, sparse=None, weight=0.5),)},
+        {"exact": True},
+    ],
+)
+async def test_searches_that_cost_more_or_hold_what_a_caller_wrote_go_alone(options: dict[str, Any]):
+    """Nobody else waits for them, or fails with them."""
+    client = Client()
+    wanted = Wanted(**({"limit": 10} | options), dense=DENSE, sparse=None, fusion=FUSION)
+    await searched(client, (SNAPSHOT, wanted), (SNAPSHOT, wanted))
+    assert [len(request.query_points) for request in client.requests] == [1, 1, 1, 1]
+
+
+async def test_filter_of_another_generation_is_another_filter():
+    """Filters are kept as messages, each under all that it is made of."""
+    client = Client()
+    retriever = Retriever(client, timeout_s=5)
+    for generation in (7, 8, 7):
+        wanted = Wanted(dense=DENSE, sparse=None, fusion=FUSION, limit=1)
+        await retriever.search(replace(SNAPSHOT, generation=generation), wanted)
+    seen = [conditions(query.filter)["gen_from"] for query in client.asked]
+    assert seen == [models.Range(lte=7), models.Range(lte=8), models.Range(lte=7)]
+
+
+def test_candidate_is_read_from_what_the_search_asks_for():
+    """The fields of a payload that a search names are those that a candidate needs."""
+    stored = PassagePoint(
+        document=COLLECTION.document("a.md"),
+        revision=2,
+        attempt="x",
+        ordinal=5,
+        text="t",
+        start_byte=1,
+        end_byte=2,
+        title="T",
+        metadata={"year": 2024.0, "tags": ["a"]},
+        dense=DENSE,
+        sparse=SPARSE,
+    ).payload()
+    payload = payload_to_grpc({name: stored[name] for name in CANDIDATE_FIELDS})
+    found = lists.of_point(grpc.ScoredPoint(payload=payload, score=0.5), None)
+    assert found == Found(candidate=Candidate.of(stored, 0.5))
+    vectors = {
+        "dense": grpc.VectorOutput(dense=grpc.DenseVector(data=[1, 2])),
+        "bm25": grpc.VectorOutput(sparse=grpc.SparseVector(indices=[3], values=[1.5])),
+    }
+    both = grpc.VectorsOutput(vectors=grpc.NamedVectorsOutput(vectors=vectors))
+    found = lists.of_point(grpc.ScoredPoint(payload=payload, score=0.5, vectors=both), "dense")
+    assert (found.dense, found.sparse) == (Placed(score=0.5), None)
+    assert found.dense_vector.tolist() == [1, 2]
+    assert (found.sparse_vector.indices.tolist(), found.sparse_vector.values.tolist()) == ([3], [1.5])
 
 
 # ---- lists --------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ async def main() -> None:
     config = load(EdgeConfig)
     telemetry.set_up(config)
     try:
-        store = Store(config.data_dir, config.limits(), config.segment_points_max)
+        store = Store(config.data_dir, config.limits(), config.segment_points_max, config.search_threads)
     except StoreError as error:
         print(f"edge: {error}", file=sys.stderr)  # noqa: T201 - for the person who started it
         raise SystemExit(EXIT_STORE) from None

@@ -25,6 +25,13 @@ class EdgeConfig(ServiceConfig):
         le=1_000_000,
         description="Points a segment holds before it is closed. Closing one stops all answers for about 25 µs a point of 384 dimensions.",
     )
+    search_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Threads that read a collection's segments side by side. One is the thread that answers, which is the cheapest; "
+        "more make a search shorter where a collection has several segments and the machine cores to spare.",
+    )
     optimise_idle_s: float = Field(
         2.0, ge=0, le=3600, description="Time without requests after which changed collections are optimised, seconds."
     )

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
@@ -160,7 +161,7 @@ class Collection:
 class Store:
     """All collections below one data folder."""
 
-    def __init__(self, data_dir: Path, limits: Limits, segment_points: int) -> None:
+    def __init__(self, data_dir: Path, limits: Limits, segment_points: int, search_threads: int = 1) -> None:
         """Lock the folder, remove what an earlier process left unfinished, and open every collection.
 
         Raises:
@@ -168,7 +169,7 @@ class Store:
             OSError: it cannot be created.
         """
         self.limits = limits
-        self._segment_points = segment_points
+        self._edge_config = partial(edge_config, segment_points=segment_points, search_threads=search_threads)
         self._root = data_dir / COLLECTIONS_FOLDER
         self._root.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(data_dir / LOCK_FILE)
@@ -233,7 +234,7 @@ class Store:
         unfinished = self._root / f"{UNFINISHED}{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
-        shard = EdgeShard.create(str(unfinished / SHARD_FOLDER), edge_config(schema, self._segment_points))
+        shard = EdgeShard.create(str(unfinished / SHARD_FOLDER), self._edge_config(schema))
         shard.flush()
         shard.close()
         with (unfinished / SCHEMA_FILE).open("w", encoding="utf-8") as file:
@@ -279,7 +280,7 @@ class Store:
         try:
             schema = CollectionSchema.from_json((folder / SCHEMA_FILE).read_text(encoding="utf-8"))
             # The settings are given again, so that a changed segment size takes effect.
-            shard = EdgeShard.load(str(folder / SHARD_FOLDER), edge_config(schema, self._segment_points))
+            shard = EdgeShard.load(str(folder / SHARD_FOLDER), self._edge_config(schema))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # Edge raises plain Exception, and panics are not even that

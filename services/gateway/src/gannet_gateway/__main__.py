@@ -8,6 +8,7 @@ import grpc
 from gannet.gateway.v1 import collections_pb2_grpc, documents_pb2_grpc, search_pb2_grpc, tenants_pb2_grpc
 from gannet_gateway import clients
 from gannet_gateway.answers.build import answering
+from gannet_gateway.batching import Batching
 from gannet_gateway.blobs.build import open_blobs
 from gannet_gateway.cache.build import Caches
 from gannet_gateway.cache.embedder import CachedEmbedder
@@ -54,16 +55,16 @@ async def main() -> None:
     config = load(GatewayConfig)
     telemetry.set_up(config)
     database, _lock = await _open_database(config)
-    ledger = Ledger(database)
-    blobs = open_blobs(config)
+    ledger, blobs = Ledger(database), open_blobs(config)
     qdrant = connect(config.qdrant_url, config.qdrant_api_key, config.search_timeout_s)
     index = Index(qdrant, timeout_s=config.search_timeout_s, replication_factor=config.qdrant_replication_factor)
     caches = Caches(config)
     callers = await access(config, database, caches.shared)
-    embedder = CachedEmbedder(config.embedder_target, caches.embeddings, timeout_s=config.embed_timeout_s)
+    timeout_s, batching = config.embed_timeout_s, Batching.of(config)
+    embedder = CachedEmbedder(config.embedder_target, caches.embeddings, timeout_s=timeout_s, batching=batching)
     reranker = Reranker(config.reranker_target, timeout_s=config.rerank_timeout_s)
     generator = clients.Generator(config.generator_target, timeout_s=config.generate_timeout_s)
-    retriever = Retriever(qdrant, timeout_s=config.search_timeout_s)
+    retriever = Retriever(qdrant, timeout_s=config.search_timeout_s, batching=batching)
     searcher = Searcher(embedder, retriever, reranker, config, expanding(config, generator, caches, callers.quotas))
     ingestion = build(config, database, ledger=ledger, blobs=blobs, index=index, embedder=embedder)
     documents = DocumentServicer(ledger, blobs, ingestion, config, retriever=retriever, quotas=callers.quotas)

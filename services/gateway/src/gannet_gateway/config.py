@@ -129,6 +129,8 @@ class GatewayConfig(ServiceConfig):
     searches_in_work_max: int = Field(
         64, ge=1, le=10_000, description="Searches in work at once; more wait, and tenants take turns by their weights."
     )
+    batch_in_flight: int = Field(2, ge=1, le=1024, description="Requests under way before further queries share one.")
+    batch_wait_s: float = Field(0.025, ge=0, le=1, description="Longest such wait of a query, seconds.")
     answers_in_work_max: int = Field(256, ge=1, le=10_000, description="Answers in work at once, likewise.")
     tenant_waiting_max: int = Field(
         256, ge=1, le=10_000, description="Searches, and answers, of one tenant that wait; more are refused."

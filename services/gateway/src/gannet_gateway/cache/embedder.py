@@ -2,26 +2,38 @@
 
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gannet_gateway.batching import DEFAULT, Batcher, Batching
 from gannet_gateway.cache.keys import cache_key, normalised
 from gannet_gateway.cache.tiers import Cached, Computed, Tier, TieredCache
 from gannet_gateway.clients import Embedder, QueryVectors, TextVectors
 from gannet_gateway.vectors.points import Sparse
+from gannet_service import call
 from gannet_service.errors import GannetError
 
 # Lengths of the dense and the sparse vector (-1: none), and whether the text was cut; then dense f32, indices u32, values f32.
 _HEADER = struct.Struct("<ii?")
 
 
+class _Kind(NamedTuple):
+    """What queries in one request have in common."""
+
+    language: str
+    dense: bool
+    sparse: bool
+
+
 class CachedEmbedder(Embedder):
     """Queries' vectors are kept in memory and in Redis, passages' in Redis alone: a large upload would empty the memory."""
 
-    def __init__(self, target: str, cache: TieredCache, *, timeout_s: float) -> None:
+    def __init__(self, target: str, cache: TieredCache, *, timeout_s: float, batching: Batching = DEFAULT) -> None:
         super().__init__(target, timeout_s=timeout_s)
         self._cache = cache
+        self._batches: Batcher[_Kind, str, QueryVectors] = Batcher(self._computed, batching)
 
     async def query(self, text: str, *, language: str, dense: bool, sparse: bool) -> QueryVectors:
         """See Embedder. The arrays are read-only."""
@@ -30,9 +42,14 @@ class CachedEmbedder(Embedder):
         key = _query_key(digest, text, language=language, dense=dense, sparse=sparse)
 
         async def compute() -> Computed:
-            (found,) = await Embedder.queries(self, [text], language=language, dense=dense, sparse=sparse)
-            if isinstance(found, GannetError):
-                raise found
+            kind = _Kind(language, dense, sparse)
+            if call.trace_id():
+                # A span of its own, under its caller's.
+                (found,) = await self._computed(kind, [text])
+                if isinstance(found, GannetError):
+                    raise found
+            else:
+                found = await self._batches.ask(kind, text)
             return Computed(value=packed(found.dense, found.sparse))
 
         return _query_vectors(await self._cache.get_or_compute(key, compute))
@@ -64,6 +81,9 @@ class CachedEmbedder(Embedder):
                     vectors[text] = _query_vectors(Cached(computed[key], Tier.COMPUTED))
             await self._cache.keep(computed)
         return [vectors[normalised(text)] for text in texts]
+
+    async def _computed(self, kind: "_Kind", texts: list[str]) -> list[QueryVectors | GannetError]:
+        return await super().queries(texts, language=kind.language, dense=kind.dense, sparse=kind.sparse)
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float

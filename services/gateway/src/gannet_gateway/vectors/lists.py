@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from qdrant_client import models
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest, grpc_to_payload
 
 from gannet_gateway.vectors.points import DENSE, SPARSE, Candidate, Sparse
 from gannet_kernels.fusion import fuse_relative_scores
@@ -51,13 +51,14 @@ class Found:
     sparse_vector: Sparse | None = None
 
 
-def of_point(point: models.ScoredPoint, using: str | None) -> Found:
+def of_point(point: grpc.ScoredPoint, using: str | None) -> Found:
     """What Qdrant found, by the vector `using`, or by a fusion that leaves the stages' scores out."""
-    vectors = cast("dict[str, list[float] | models.SparseVector]", point.vector or {})
+    stored = point.vectors.vectors.vectors
+    vectors = {name: GrpcToRest.convert_vector_output(stored[name]) for name in stored}
     dense, sparse = vectors.get(DENSE), vectors.get(SPARSE)
     placed = Placed(score=point.score)
     return Found(
-        candidate=Candidate.of(point.payload or {}, point.score),
+        candidate=Candidate.of(grpc_to_payload(point.payload), point.score),
         dense=placed if using == DENSE else None,
         sparse=placed if using == SPARSE else None,
         dense_vector=np.array(dense, np.float32) if isinstance(dense, list) else None,

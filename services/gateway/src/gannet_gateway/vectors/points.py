@@ -20,6 +20,11 @@ KEYWORD_FIELDS = ("tenant", "collection", "document", "attempt", "readers")
 # Stands among the readers of passages that everyone in the tenant reads: one without readers at all is read by nobody.
 EVERYONE = "*"
 INTEGER_FIELDS = ("gen_from", "gen_to")
+# What `Candidate.of` reads of a payload.
+CANDIDATE_FIELDS = (
+    *("tenant", "collection", "document", "revision", "ordinal"),
+    *("text", "start_byte", "end_byte", "title", "metadata"),
+)
 
 # Any fixed value will do; this one was drawn once.
 _NAMESPACE = uuid.UUID("6f1a3f0e-5f63-4d36-9d3c-2c1e0d3f5b7a")
