@@ -15,6 +15,7 @@ from unit.gateway.ingestion import MakeIngestion, State, content_of, state_of, u
 
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.blobs.uploads import IncomingUpload, StoredUpload
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.documents.acceptance import Acceptor
 from gannet_gateway.documents.executor import Executor, JobLimits
 from gannet_gateway.documents.outcomes import Outcomes
@@ -53,7 +54,7 @@ class Gateway:
         self.executor = Executor(
             self.jobs,
             ingestion.ingester,
-            ledger=stores.ledger,
+            reader=CollectionReader(stores.ledger.collection_settings),
             blobs=stores.blobs,
             outcomes=self.outcomes,
             sweeper=Sweeper(self.operations, stores.blobs, kept_s=1000),

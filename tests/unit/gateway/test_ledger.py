@@ -140,6 +140,25 @@ async def test_document_unknown_is_not_found(ledger: Ledger):
             await ledger.document(name)
 
 
+async def test_documents_looked_up_together_are_each_its_own(ledger: Ledger, journal: Journal):
+    """One read for many: what is missing is None in its place, and the same id in another collection is another document."""
+    other = CollectionName("acme", "other")
+    await ledger.create_collection(collection_record(other))
+    names = [
+        COLLECTION.document("a"),
+        other.document("b"),
+        COLLECTION.document("b"),
+        COLLECTION.document("c"),
+        other.document("c"),
+    ]
+    written = [names[0], names[2], names[4]]
+    for name in written:
+        await published(journal, name)
+    found = await asyncio.gather(*(ledger.find_document(name) for name in [*names, *reversed(names)]))
+    wanted = [name if name in written else None for name in names]
+    assert [document and document.name for document in found] == [*wanted, *reversed(wanted)]
+
+
 async def test_revisions_are_listed_newest_first(ledger: Ledger, journal: Journal):
     """In pages, each revision once; what an open publish holds is not among them."""
     for _ in range(3):

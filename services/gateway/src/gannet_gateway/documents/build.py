@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from gannet_gateway.blobs.blobs import Blobs
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.clients import Embedder
 from gannet_gateway.config import GatewayConfig
 from gannet_gateway.documents.acceptance import Acceptor
@@ -90,7 +91,8 @@ def build(
         lease_s=config.lease_s,
     )
     sweeper = Sweeper(operations, blobs, kept_s=config.operation_retention_s)
-    executor = Executor(jobs, ingester, ledger=ledger, blobs=blobs, outcomes=outcomes, sweeper=sweeper, limits=limits)
+    reader = CollectionReader(ledger.collection_settings, database.version)
+    executor = Executor(jobs, ingester, reader=reader, blobs=blobs, outcomes=outcomes, sweeper=sweeper, limits=limits)
     upkeep = Upkeep(stores, ingester, publisher, collector, lease_s=config.lease_s, alone=not database.shared)
     acceptor = Acceptor(jobs, blobs, executor, outcomes)
     return Ingestion(ingester, parser, publisher, upkeep, acceptor, executor, operations, outcomes, sweeper)

@@ -16,12 +16,12 @@ import structlog
 from gannet_gateway.backoff import jittered_pause_s
 from gannet_gateway.blobs.blobs import Blobs
 from gannet_gateway.blobs.uploads import StoredUpload, read_pieces
+from gannet_gateway.cache.reader import CollectionReader
 from gannet_gateway.documents.ingest import Ingester, Upload
 from gannet_gateway.documents.outcomes import Outcomes
 from gannet_gateway.documents.sweeper import Sweeper
 from gannet_gateway.ledger.job import CONTENT_SHA256, Ending, Failure, Job, JobState, Progress
 from gannet_gateway.ledger.jobs import Jobs
-from gannet_gateway.ledger.ledger import Ledger
 from gannet_service.errors import (
     Conflict,
     DeadlineTooShort,
@@ -89,14 +89,14 @@ class Executor:
         jobs: Jobs,
         ingester: Ingester,
         *,
-        ledger: Ledger,
+        reader: CollectionReader,
         blobs: Blobs,
         outcomes: Outcomes,
         sweeper: Sweeper,
         limits: JobLimits,
     ) -> None:
         self._jobs = jobs
-        self._ledger = ledger
+        self._reader = reader
         self._blobs = blobs
         self._ingester = ingester
         self._outcomes = outcomes
@@ -214,7 +214,7 @@ class Executor:
         finally:
             del self._running[job.number]
             self._wake.set()
-            self._outcomes.ended()
+            self._outcomes.ended(job.operation)
 
     async def _work(self, running: _Running) -> Ending | None:
         """Index the document; None if its publish has ended the job."""
@@ -224,7 +224,7 @@ class Executor:
         if job.attempt > self._limits.attempts_max:
             problem = f"given up: {job.attempt - 1} attempts ended with their gateway"
             return self._given_up(job, Failure(code="INTERNAL", reason="ATTEMPTS_EXHAUSTED", message=problem))
-        collection = await self._ledger.collection_settings(job.document.parent)
+        collection = await self._reader.collection_settings(job.document.parent)
         # JSON knows no tuples.
         fields: dict[str, Any] = {**job.fields, "readers": tuple(job.fields.get("readers", ()))}
         sha256 = bytes.fromhex(fields.pop(CONTENT_SHA256, "")) or await self._digest(job)

@@ -1,7 +1,9 @@
 """Waiting for operations to be done, whichever gateway does them: many waiters, one read."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
+from collections.abc import Sequence
 
 import structlog
 
@@ -9,18 +11,22 @@ from gannet_gateway.ledger.operations import Operation, Operations
 from gannet_service.errors import GannetError, NotFound, NotReady
 
 ASKED_MAX = 500
+# Least time between two reads: acceptances and ends come one by one, a read costs the same for one as for a hundred.
+LOOK_PERIOD_S = 0.02
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("outcomes")
 
 
 class Outcomes:
-    """Reads the operations that are waited for: at once when something ended here, else every `poll_s`."""
+    """Reads the operations that are waited for: those at once that something ended of here, all of them every `poll_s`."""
 
     def __init__(self, operations: Operations, *, poll_s: float) -> None:
         self._operations = operations
         self._poll_s = poll_s
         self._waiting: dict[str, list[asyncio.Future[Operation]]] = defaultdict(list)
-        self._looked = asyncio.Event()
+        # What may have ended since it was read.
+        self._due: set[str] = set()
+        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._kept: set[str] | None = None
 
@@ -35,7 +41,7 @@ class Outcomes:
             raise NotReady("this gateway is going away", reason="DRAINING")
         future: asyncio.Future[Operation] = asyncio.get_running_loop().create_future()
         self._waiting[operation].append(future)
-        self._looked.set()
+        self.ended(operation)
         if self._task is None:
             self._task = asyncio.create_task(self._watch())
         try:
@@ -44,9 +50,11 @@ class Outcomes:
             if not future.done() or future.cancelled():
                 self._forget(operation, future)
 
-    def ended(self) -> None:
-        """Something has ended here: look."""
-        self._looked.set()
+    def ended(self, operation: str) -> None:
+        """A job of `operation` may have ended here: look."""
+        if operation in self._waiting:
+            self._due.add(operation)
+            self._wake.set()
 
     def drain(self, kept: set[str]) -> None:
         """Send everyone away who waits for another operation than `kept`, those that this gateway still finishes."""
@@ -55,27 +63,28 @@ class Outcomes:
             self._tell(operation, NotReady("this gateway is going away", reason="DRAINING"))
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        all_at_s = loop.time() + self._poll_s
         try:
             while self._waiting:
-                self._looked.clear()
+                self._wake.clear()
+                if loop.time() >= all_at_s:
+                    all_at_s = loop.time() + self._poll_s
+                    self._due.update(self._waiting)
+                due, self._due = self._due & self._waiting.keys(), set()
                 try:
-                    await self._look()
+                    await self._look(list(due))
                 except GannetError as error:
                     _log.warning("outcomes not read", reason=error.reason)
                 if self._waiting:
-                    await self._pause()
+                    await asyncio.sleep(LOOK_PERIOD_S)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout_at(all_at_s):
+                            await self._wake.wait()
         finally:
             self._task = None
 
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._poll_s):
-                await self._looked.wait()
-        except TimeoutError:
-            return
-
-    async def _look(self) -> None:
-        asked = list(self._waiting)
+    async def _look(self, asked: Sequence[str]) -> None:
         for at in range(0, len(asked), ASKED_MAX):
             part = asked[at : at + ASKED_MAX]
             found = {each.id: each for each in await self._operations.find(part)}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -42,6 +42,8 @@ _FIRST_OF_ITS_DOCUMENT = ~(
     .correlate(jobs)
     .exists()
 )
+
+_RENEWED = update(jobs).where(jobs.c.number == bindparam("of_number"))
 
 
 class Jobs:
@@ -226,22 +228,12 @@ class Jobs:
             rows = (await connection.execute(mine.with_for_update(skip_locked=True))).all()
             held = {number: asked for number, attempt, asked in rows if progress[number][0] == attempt}
             if held:
-                by_number = {number: progress[number][1] for number in held}
-
-                def column(pick: Callable[[Progress], Any]) -> Any:
-                    return case({number: pick(each) for number, each in by_number.items()}, value=jobs.c.number)
-
+                # One statement many times: a CASE over all of them would be compiled anew each second.
+                await connection.execute(_RENEWED, [_renewal(number, progress[number][1]) for number in held])
                 await connection.execute(
                     update(jobs)
                     .where(jobs.c.number.in_(list(held)))
-                    .values(
-                        due_at_s=now + self._lease_s,
-                        updated_at_s=now,
-                        state=column(lambda each: each.state.value),
-                        chunks_total=column(lambda each: each.chunks_total),
-                        chunks_done=column(lambda each: each.chunks_done),
-                        chunks_cached=column(lambda each: each.chunks_cached),
-                    )
+                    .values(due_at_s=now + self._lease_s, updated_at_s=now)
                 )
         return held
 
@@ -283,6 +275,16 @@ class Jobs:
             if ended:
                 await operations_ended(connection, ended, now=now)
         return results
+
+
+def _renewal(number: int, progress: Progress) -> dict[str, Any]:
+    return {
+        "of_number": number,
+        "state": progress.state.value,
+        "chunks_total": progress.chunks_total,
+        "chunks_done": progress.chunks_done,
+        "chunks_cached": progress.chunks_cached,
+    }
 
 
 def _fair(found: Sequence[Sequence[tuple[int, int]]], *, limit: int, bytes_max: int) -> list[int]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text, update
+from sqlalchemy import ColumnElement, RowMapping, Table, func, insert, literal, or_, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from gannet_gateway.ledger.engine import Database
+from gannet_gateway.ledger.grouping import Grouped
 from gannet_gateway.ledger.records import Collection, Document, Page
 from gannet_gateway.ledger.schema import api_keys, collections, revisions, tenants
 from gannet_gateway.names import CollectionName, DocumentName
@@ -18,6 +19,8 @@ from gannet_service.errors import AlreadyExists, Conflict, InvalidInput, NotFoun
 # A query is analysed in each of them.
 LANGUAGES_MAX = 8
 
+# Documents looked up in one read.
+FOUND_MAX = 256
 # What a collection's owner may change: None leaves it to the server.
 Setting = float | tuple[str, ...] | None
 
@@ -28,6 +31,7 @@ class Ledger:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self._finds = Grouped[DocumentName, Document | None](self._find_documents, batch_max=FOUND_MAX)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -162,10 +166,16 @@ class Ledger:
 
     async def find_document(self, name: DocumentName) -> Document | None:
         """A document's live revision, or None."""
-        query = select(revisions).select_from(_WITH_COLLECTION).where(*in_document(revisions, name), *_VISIBLE)
+        return await self._finds.submit(name)
+
+    async def _find_documents(self, names: list[DocumentName]) -> list[Document | None]:
+        key = tuple_(revisions.c.tenant, revisions.c.collection, revisions.c.document)
+        wanted = key.in_([(name.tenant, name.collection, name.document) for name in names])
+        query = select(revisions).select_from(_WITH_COLLECTION).where(wanted, *_VISIBLE)
         async with self._database.reading() as connection:
-            row = (await connection.execute(query)).mappings().first()
-        return None if row is None else to_document(row)
+            found = map(to_document, (await connection.execute(query)).mappings().all())
+        live = {document.name: document for document in found}
+        return [live.get(name) for name in names]
 
     async def list_documents(
         self, name: CollectionName, *, after: str, limit: int, identities: Sequence[str] | None = None

@@ -91,7 +91,7 @@ class OperationServicer(operations_pb2_grpc.OperationsServicer, jobs_pb2_grpc.Jo
         await self._known(name)
         await self._operations.cancel(name.tenant, name.operation)
         await self._executor.cancelled()
-        self._outcomes.ended()
+        self._outcomes.ended(name.operation)
         return Empty()
 
     async def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest, context: Any) -> Empty:  # noqa: N802
