@@ -16,6 +16,7 @@ from gannet_gateway.cache.embedder import CachedEmbedder
 from gannet_gateway.cache.local import LocalTier
 from gannet_gateway.cache.shared import PREFIX, SharedTier, connect
 from gannet_gateway.cache.tiers import Computed, Tier, TieredCache
+from gannet_service.errors import InternalError, to_status
 
 # Far more than any test takes, where the point is not the time.
 LONG_S = 30.0
@@ -208,6 +209,9 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         response = embedder_pb2.EmbedResponse()
         for text in request.texts:
             result = response.results.add(truncated=len(text) > 100)
+            if text == "bad":
+                result.error.CopyFrom(to_status(InternalError("the model failed on this text", reason="MODEL_FAILURE")))
+                continue
             if request.want_dense:
                 dense = np.array([len(text), len(request.sparse.language)], "<f4")
                 result.dense.CopyFrom(vectors_pb2.DenseVector(dim=2, data=dense.tobytes()))
@@ -286,5 +290,23 @@ async def test_embedder_gets_only_the_passages_that_redis_does_not_know(
     assert {vector.sparse.values[0] for vector in vectors} == {2.5}
     await cached.passages(["b"], language="en", average_length=3.0, timeout_s=LONG_S)
     assert servicer.asked[-1] == "b"
+    await gateway.shared.close()
+    await cached.channel.close()
+
+
+async def test_embedder_is_asked_again_for_a_passage_that_failed(
+    server: RedisServer, embedder: tuple[EmbedderServicer, str]
+):
+    """The error stands in the passage's place, the others' vectors are there and kept; the error is not."""
+    servicer, target = embedder
+    gateway = Gateway(server)
+    cached = CachedEmbedder(target, gateway.cache, timeout_s=LONG_S)
+    options = {"language": "en", "average_length": 2.5, "timeout_s": LONG_S}
+    for _ in range(2):
+        first, bad, last = await cached.passages(["aa", "bad", "b"], **options)
+        assert isinstance(bad, InternalError)
+        assert bad.reason == "MODEL_FAILURE"
+        assert [one.dense[0] for one in (first, last)] == [2, 1]
+    assert servicer.asked == ["aa", "bad", "b", "bad"]
     await gateway.shared.close()
     await cached.channel.close()

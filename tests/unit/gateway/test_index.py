@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from unit.gateway.fakes import COLLECTION, document_record
 from gannet.reranker.v1 import reranker_pb2
 from gannet_gateway.ledger.records import Claim, Publish, Purpose
 from gannet_gateway.search.clients import Reranker
-from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, VectorsMissing, ask
+from gannet_gateway.vectors.index import UPSERT_POINTS_MAX, Index, VectorsMissing, VectorsRefused, ask
 from gannet_gateway.vectors.points import GENERATION_NEVER, PassagePoint, Sparse
 from gannet_service.errors import DependencyUnavailable
 
@@ -74,6 +75,88 @@ async def test_upsert_waits_until_passages_are_durable():
     stored = client.requests[0][1][1][0]
     assert stored.payload["gen_from"] == stored.payload["gen_to"] == GENERATION_NEVER == 2**53 - 1
     assert stored.id == point(0).id != point(1).id != replace(point(1), attempt="other").id
+
+
+class BusyClient(Client):
+    """Answers an upsert when it is let, and refuses those that hold a passage of an attempt in `refused`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[str, grpc.StatusCode] = {}
+        self.gate = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    async def upsert(self, *arguments: Any, **options: Any) -> None:
+        """As the real one; noted when it is done."""
+        self.entered.set()
+        await self.gate.wait()
+        await super().upsert(*arguments, **options)
+        for stored in arguments[1]:
+            if (code := self.refused.get(stored.payload["attempt"])) is not None:
+                raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "no")
+
+    @property
+    def upserts(self) -> list[tuple[str, list[str]]]:
+        """The Qdrant collection and the attempts of each but the first."""
+        every = [arguments for method, arguments, _ in self.requests if method == "upsert"]
+        return [(name, [stored.payload["attempt"] for stored in points]) for name, points in every[1:]]
+
+
+async def staging(client: BusyClient, *wanted: tuple[str, str, int]) -> "list[asyncio.Future[None]]":
+    """Upserts of (Qdrant collection, attempt, passages) that came while another one was in work."""
+    stored = index(client)
+    busy = asyncio.ensure_future(stored.upsert("m", [point(0)]))
+    await client.entered.wait()
+    asked = [
+        asyncio.ensure_future(stored.upsert(name, [replace(point(at), attempt=attempt) for at in range(count)]))
+        for name, attempt, count in wanted
+    ]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    client.gate.set()
+    await busy
+    return asked
+
+
+async def test_upserts_of_documents_share_a_request():
+    """What came while one was in work goes together, up to the bound; different models' passages never do."""
+    client = BusyClient()
+    asked = await staging(client, ("m", "a", 2), ("n", "b", 1), ("m", "c", 1), ("m", "d", UPSERT_POINTS_MAX))
+    await asyncio.gather(*asked)
+    assert client.upserts == [("m", ["a", "a", "c"]), ("n", ["b"]), ("m", ["d"] * UPSERT_POINTS_MAX)]
+
+
+async def test_upsert_that_the_store_refuses_is_repeated_for_each_document():
+    """The one that is to blame fails alone, as something that may go well another time."""
+    client = BusyClient()
+    client.refused["b"] = grpc.StatusCode.INVALID_ARGUMENT
+    results = await asyncio.gather(*await staging(client, *(("m", each, 1) for each in "abc")), return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), VectorsRefused, type(None)]
+    assert client.upserts == [("m", ["a", "b", "c"]), ("m", ["a"]), ("m", ["b"]), ("m", ["c"])]
+
+
+async def test_upsert_to_a_store_that_is_down_is_not_repeated():
+    """Every document of the request hears it."""
+    client = BusyClient()
+    client.refused["b"] = grpc.StatusCode.UNAVAILABLE
+    results = await asyncio.gather(*await staging(client, ("m", "a", 1), ("m", "b", 1)), return_exceptions=True)
+    assert [type(result) for result in results] == [DependencyUnavailable] * 2
+    assert client.upserts == [("m", ["a", "b"])]
+
+
+async def test_undoing_waits_for_the_upsert_in_work():
+    """Who is cancelled leaves at once; what is staged for them is removed after it was written, not before."""
+    client = BusyClient()
+    stored = index(client)
+    writing = asyncio.ensure_future(stored.upsert("m", [point(0)]))
+    await client.entered.wait()
+    writing.cancel()
+    await asyncio.wait([writing])
+    undoing = asyncio.ensure_future(stored.delete_staged("m", CLAIM))
+    await asyncio.sleep(0)
+    client.gate.set()
+    await undoing
+    assert [method for method, _, _ in client.requests] == ["upsert", "delete"]
 
 
 CLAIM = Claim(document=COLLECTION.document("a"), revision=3, attempt="t3", holder="h", purpose=Purpose.WRITE, live=None)

@@ -218,14 +218,16 @@ class Embedder:
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float
-    ) -> list[TextVectors]:
-        """The vectors of passages, in order; split into requests of the size that the embedder takes, in its bulk lane.
+    ) -> list[TextVectors | GannetError]:
+        """The vectors of passages, in order; a text that the embedder refuses has its error in its place. In its bulk lane.
+
+        In requests of the size that the embedder takes.
 
         Raises:
-            GannetError: what the embedder said of the request or of one of its texts; nothing is kept then.
+            GannetError: what the embedder said of a request as a whole, or DependencyUnavailable.
         """
         size = (await self.model()).batch_texts_max
-        vectors: list[TextVectors] = []
+        vectors: list[TextVectors | GannetError] = []
         for at in range(0, len(texts), size):
             request = embedder_pb2.EmbedRequest(
                 texts=texts[at : at + size],
@@ -236,12 +238,9 @@ class Embedder:
                 sparse=embedder_pb2.SparseOptions(language=language, average_length=average_length),
             )
             response = await clients.unary(self._stub.Embed, request, name="embedder.Embed", timeout_s=timeout_s)
-            for result in response.results:
-                if result.HasField("error"):
-                    raise from_status(result.error)
-                vectors.append(
-                    TextVectors(dense=_dense(result.dense), sparse=_sparse(result.sparse), truncated=result.truncated)
-                )
+            vectors += map(_text_vectors, response.results)
+        if len(vectors) != len(texts):
+            raise DependencyUnavailable(f"embedder: {len(vectors)} results for {len(texts)} texts")
         return vectors
 
 
@@ -312,6 +311,12 @@ def _query_vectors(result: embedder_pb2.EmbedResult, *, dense: bool, sparse: boo
     return QueryVectors(
         dense=_dense(result.dense) if dense else None, sparse=_sparse(result.sparse) if sparse else None
     )
+
+
+def _text_vectors(result: embedder_pb2.EmbedResult) -> TextVectors | GannetError:
+    if result.HasField("error"):
+        return from_status(result.error)
+    return TextVectors(dense=_dense(result.dense), sparse=_sparse(result.sparse), truncated=result.truncated)
 
 
 def _dense(vector: vectors_pb2.DenseVector) -> NDArray[np.float32]:

@@ -87,25 +87,27 @@ class CachedEmbedder(Embedder):
 
     async def passages(
         self, texts: Sequence[str], *, language: str, average_length: float, timeout_s: float
-    ) -> list[TextVectors]:
-        """See Embedder; only texts that Redis does not know are sent, each once."""
+    ) -> list[TextVectors | GannetError]:
+        """See Embedder; only texts that Redis does not know are sent, each once. What is wrong with a text is not kept."""
         digest = (await self.model()).digest
         keys = [cache_key("passage1", digest, language, average_length, text) for text in texts]
-        known = {
-            key: value for key, value in zip(keys, await self._cache.get_many(keys), strict=True) if value is not None
+        made: dict[bytes, TextVectors | GannetError] = {
+            key: _text_vectors(value)
+            for key, value in zip(keys, await self._cache.get_many(keys), strict=True)
+            if value is not None
         }
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in made}
         if missing:
             fresh = await super().passages(
                 list(missing.values()), language=language, average_length=average_length, timeout_s=timeout_s
             )
-            values = {
-                key: packed(vectors.dense, vectors.sparse, truncated=vectors.truncated)
-                for key, vectors in zip(missing, fresh, strict=True)
-            }
+            values: dict[bytes, bytes] = {}
+            for key, vectors in zip(missing, fresh, strict=True):
+                made[key] = vectors
+                if not isinstance(vectors, GannetError):
+                    values[key] = packed(vectors.dense, vectors.sparse, truncated=vectors.truncated)
             await self._cache.put_many(values)
-            known |= values
-        return [_text_vectors(known[key]) for key in keys]
+        return [made[key] for key in keys]
 
 
 def packed(dense: NDArray[np.float32] | None, sparse: Sparse | None, *, truncated: bool = False) -> bytes:

@@ -27,6 +27,7 @@ from gannet_gateway.ledger.ledger import Ledger
 from gannet_gateway.ledger.records import Change, Claim, Collection, Document, MetadataValue, Purpose
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.parsing.parser import Held, Parser
+from gannet_gateway.threads import for_length
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import qdrant_collection
 from gannet_service.errors import AlreadyExists, DeadlineTooShort, GannetError, NotFound
@@ -107,7 +108,7 @@ class Ingester:
         if live is not None and live.fingerprint == fingerprint:
             return Indexed(document=live, unchanged=True)
         text = await self._parser.text(upload.content, upload.mime_type)
-        title = upload.title or await asyncio.to_thread(first_heading, text)
+        title = upload.title or await for_length(len(text), first_heading, text)
         if upload.language not in ("", *collection.languages):
             # Before any reader can see the document: queries are analysed in its language from here on.
             collection = await self._ledger.add_language(collection.name, upload.language)

@@ -1,13 +1,14 @@
 """A document's text cut into passages, each with its vectors. What has not changed since the last revision is not embedded again."""
 
-import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 
 from gannet_gateway.clients import Embedder, TextVectors
 from gannet_gateway.documents.chunking import Chunk, chunk
+from gannet_gateway.documents.embedding import PassageEmbedder
 from gannet_gateway.ledger.job import JobState, Progress
 from gannet_gateway.ledger.records import Claim, Collection, MetadataValue
+from gannet_gateway.threads import for_length
 from gannet_gateway.vectors.index import Index
 from gannet_gateway.vectors.points import PassagePoint, qdrant_collection
 from gannet_service.errors import DependencyUnavailable
@@ -25,7 +26,7 @@ class Passages:
     def __init__(self, embedder: Embedder, index: Index, *, timeout_s: float) -> None:
         self._embedder = embedder
         self._index = index
-        self._timeout_s = timeout_s
+        self._together = PassageEmbedder(embedder, timeout_s=timeout_s)
 
     async def make(
         self,
@@ -51,7 +52,7 @@ class Passages:
                 f"the embedder serves {model.model} ({model.digest[:12]})",
                 reason="EMBEDDING_MODEL_NOT_SERVED",
             )
-        chunks = await asyncio.to_thread(chunk, text, size=collection.chunk_size, overlap=collection.chunk_overlap)
+        chunks = await for_length(len(text), chunk, text, size=collection.chunk_size, overlap=collection.chunk_overlap)
         known = await self._known(collection, claim)
         progress.state, progress.chunks_total = JobState.EMBEDDING, len(chunks)
         pairs = await self._vectors(collection, title, chunks, known, progress, splits_left=SPLITS_MAX)
@@ -104,11 +105,10 @@ class Passages:
         found = [known.get(_digest(text)) for text in texts]
         progress.chunks_cached += sum(vectors is not None for vectors in found)
         new = iter(
-            await self._embedder.passages(
+            await self._together.passages(
                 [text for text, vectors in zip(texts, found, strict=True) if vectors is None],
                 language=collection.language,
                 average_length=max(1.0, collection.chunk_size * TERMS_PER_CHUNK_CHARACTER),
-                timeout_s=self._timeout_s,
             )
         )
         pairs: list[tuple[Chunk, TextVectors]] = []

@@ -18,6 +18,7 @@ import structlog
 from gannet_gateway.parsing.formats import ALIASES, CSV, HTML, JSONL, MIME_TYPES, PLAIN, VERBATIM, to_text
 from gannet_gateway.parsing.text import Limits, Unreadable
 from gannet_gateway.parsing.worker import FRAME_BYTES
+from gannet_gateway.threads import for_length
 from gannet_service.errors import InvalidInput
 
 PIECE_BYTES = 256 << 10
@@ -113,7 +114,9 @@ class Parser:
         if content.size > self._limits.text_bytes_max:
             raise Unreadable(f"its text is longer than text_bytes_max = {self._limits.text_bytes_max} bytes")
         whole = b"".join([piece async for piece in content.pieces()])
-        return await asyncio.to_thread(to_text, io.BytesIO(whole), mime_type, self._limits)
+        # What a parser makes of a few bytes may take long.
+        length = len(whole) if mime_type in VERBATIM else sys.maxsize
+        return await for_length(length, to_text, io.BytesIO(whole), mime_type, self._limits)
 
     async def _in_worker(self, content: Content, mime_type: str) -> str:
         async with self._slots:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import grpc
 import numpy as np
@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.http.exceptions import ApiException
 
+from gannet_gateway.ledger.grouping import Grouped, in_requests
 from gannet_gateway.ledger.records import Claim, Document, Publish
 from gannet_gateway.names import CollectionName, DocumentName
 from gannet_gateway.vectors.points import (
@@ -25,7 +26,14 @@ from gannet_gateway.vectors.points import (
     StoredVectors,
 )
 from gannet_service import call
-from gannet_service.errors import AlreadyExists, DependencyUnavailable, NotFound, from_rpc_error
+from gannet_service.errors import (
+    AlreadyExists,
+    DependencyUnavailable,
+    GannetError,
+    InvalidInput,
+    NotFound,
+    from_rpc_error,
+)
 
 T = TypeVar("T")
 
@@ -38,6 +46,12 @@ class VectorsMissing(DependencyUnavailable):
     """The vector store answers, and has lost what it held."""
 
     default_reason = "VECTORS_MISSING"
+
+
+class VectorsRefused(DependencyUnavailable):
+    """The vector store answers, and does not take what it was sent."""
+
+    default_reason = "VECTORS_UNAVAILABLE"
 
 
 def connect(url: str, api_key: SecretStr | None, timeout_s: float) -> AsyncQdrantClient:
@@ -74,9 +88,18 @@ async def ask(request: Awaitable[T]) -> T:
         problem = f"vector store: {error.code().name}: {error.details()}"
         if isinstance(ours, NotFound):  # only a store that was wiped or restored does not know its collection
             raise VectorsMissing(problem) from error
+        if isinstance(ours, InvalidInput):
+            raise VectorsRefused(problem) from error
         raise DependencyUnavailable(problem, reason="VECTORS_UNAVAILABLE") from error
     except ApiException as error:
         raise DependencyUnavailable(f"vector store: {error}", reason="VECTORS_UNAVAILABLE") from error
+
+
+class _Part(NamedTuple):
+    """Passages of one document that go in one request."""
+
+    name: str
+    points: Sequence[PassagePoint]
 
 
 class Index:
@@ -86,6 +109,12 @@ class Index:
         self._client = client
         self._timeout_s = timeout_s
         self._replication_factor = replication_factor
+        # One request at a time: the embedded store writes forty files to disk for each, however many points it brings.
+        self._upserts = Grouped[_Part, None](
+            self._upsert, batch_max=UPSERT_POINTS_MAX, size=lambda part: len(part.points)
+        )
+        # Upserts in work, by the attempt whose passages they stage.
+        self._staging: dict[str, asyncio.Future[None]] = {}
 
     async def probe(self) -> None:
         """Raises if the vector store does not answer."""
@@ -129,11 +158,25 @@ class Index:
             )
 
     async def upsert(self, name: str, points: Sequence[PassagePoint]) -> None:
-        """Stage passages; returns when they are durable. Stops at the first batch that fails."""
+        """Stage the passages of an attempt, with those of other documents; returns when they are durable. Stops at the first failure.
+
+        Who is cancelled leaves the request that is in work to the others: `delete_staged` waits for its end.
+        """
         for at in range(0, len(points), UPSERT_POINTS_MAX):
-            batch = [_struct(point) for point in points[at : at + UPSERT_POINTS_MAX]]
             call.remaining_s(self._timeout_s)  # raises once the caller's deadline has passed
-            await ask(self._client.upsert(name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
+            part = _Part(name, points[at : at + UPSERT_POINTS_MAX])
+            attempt = points[at].attempt
+            staging = self._staging[attempt] = asyncio.ensure_future(self._upserts.submit(part))
+            staging.add_done_callback(lambda _, attempt=attempt: self._staging.pop(attempt))
+            await asyncio.shield(staging)
+
+    async def _upsert(self, parts: list[_Part]) -> list[GannetError | None]:
+        return await in_requests(parts, lambda part: part.name, self._upsert_request, blames=(VectorsRefused,))
+
+    async def _upsert_request(self, parts: list[_Part]) -> list[None]:
+        batch = [_struct(point) for part in parts for point in part.points]
+        await ask(self._client.upsert(parts[0].name, batch, wait=True, ordering=models.WriteOrdering.STRONG))
+        return [None] * len(parts)
 
     async def stamp(self, name: str, publish: Publish) -> None:
         """Let the staged revisions' passages begin, and the retired ones' end, with the generation of `publish`.
@@ -187,7 +230,9 @@ class Index:
                 return
 
     async def delete_staged(self, name: str, claim: Claim) -> None:
-        """Remove the passages of a claim that no publish has made part of a generation."""
+        """Remove the passages of a claim that no publish has made part of a generation, also those that are on their way."""
+        if (staging := self._staging.get(claim.attempt)) is not None:
+            await asyncio.wait([staging])
         staged = [_is("attempt", claim.attempt), _is("gen_from", GENERATION_NEVER)]
         await self._delete(name, models.Filter(must=[*_document_is(claim.document), *staged]))
 
