@@ -8,6 +8,7 @@ TESTS = "tests/unit/inference/decoder"
 ENGINE = f"{TESTS}/test_engine.py"
 GRAPHS = f"{TESTS}/test_graphs.py"
 TEXT = f"{TESTS}/test_text.py"
+OPENING = f"{TESTS}/test_opening.py"
 MEMORY = f"{TESTS}/test_memory.py"
 CHAT = f"{TESTS}/test_chat.py"
 SAMPLING = "tests/unit/kernels/test_sampling.py"
@@ -191,6 +192,41 @@ DECODING = (
         f"{GENERATOR}/decoding.py",
         "self._finished(chunk.finished, seed)",
         "self._finished(chunk.finished, 0)",
+    ),
+    one(
+        "a token without text is told",
+        WRITING,
+        f"{GENERATOR}/decoding.py",
+        "dataclasses.replace(finished, token_ids=ids, logprobs=logprobs)",
+        "finished",
+    ),
+    one(
+        "whoever leaves takes the mailbox along",
+        WRITING,
+        f"{DECODER}/model.py",
+        "            del self._mailboxes[stream]\n",
+        "",
+    ),
+    one(
+        "a head's bias leaves the logits of the last position alone",
+        OPENING,
+        f"{DECODER}/head.py",
+        ' or node.op_type == "Add"',
+        "",
+    ),
+    one(
+        "of the tokens at top-p's limit only those that are needed are kept",
+        SAMPLING,
+        f"{KERNEL}/sampling.py",
+        "            weights[token] = np.float32(0.0)\n",
+        "            pass\n",
+    ),
+    one(
+        "the search for top-p's limit never passes it",
+        SAMPLING,
+        f"{KERNEL}/sampling.py",
+        "        if mass >= mass_max:\n",
+        "        if mass >= 0.8 * mass_max:\n",
     ),
     one(
         "the caller's deadline is the decoder's",

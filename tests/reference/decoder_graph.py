@@ -68,6 +68,9 @@ class _Graph:
 
     def norm(self, name: str, hidden: str, weights: Weights) -> str:
         scale = self.floats(name, weights[name])
+        if self.shape.phi:
+            bias = self.floats(f"{name}.bias", weights[f"{name}.bias"])
+            return self.op("LayerNormalization", [hidden, scale, bias], axis=-1, epsilon=self.shape.epsilon)
         return self.op(
             "SimplifiedLayerNormalization", [hidden, scale], axis=-1, epsilon=self.shape.epsilon, stash_type=1
         )
@@ -122,6 +125,10 @@ def build(
         parts = [graph.linear(f"{layer}.{name}", normed, weights) for name in ("query", "key", "value")]
         mixed = _plain_attention(graph, layer, parts) if layout == "optimum" else _fused(graph, layer, parts, lengths)
         hidden = graph.op("Add", [hidden, graph.linear(f"{layer}.output", mixed, weights)])
+        if shape.phi:
+            inner = graph.op("Gelu", [graph.linear(f"{layer}.up", normed, weights)], approximate="tanh")
+            hidden = graph.op("Add", [hidden, graph.linear(f"{layer}.down", inner, weights)])
+            continue
         normed = graph.norm(f"{layer}.norm_2", hidden, weights)
         gate = graph.linear(f"{layer}.gate", normed, weights)
         gate = graph.op("Mul", [gate, graph.op("Sigmoid", [gate])])
@@ -178,7 +185,11 @@ def _fused(graph: _Graph, layer: int, parts: list[str], lengths: list[str]) -> s
     if not inside:
         query, key = (
             graph.op(
-                "RotaryEmbedding", [part, "position_ids", *_tables(graph)], domain="com.microsoft", num_heads=heads
+                "RotaryEmbedding",
+                [part, "position_ids", *_tables(graph)],
+                domain="com.microsoft",
+                num_heads=heads,
+                rotary_embedding_dim=shape.rotated if shape.phi else 0,
             )
             for part, heads in ((query, shape.heads), (key, shape.kv_heads))
         )
@@ -220,12 +231,13 @@ def _rotated(graph: _Graph, states: str) -> str:
     cos, sin = (
         graph.op("Unsqueeze", [graph.op("Gather", [table, "position_ids"]), graph.ints(1)]) for table in _tables(graph)
     )
-    half = graph.shape.head // 2
+    half = graph.shape.rotated // 2
     first = graph.op("Slice", [states, graph.ints(0), graph.ints(half), graph.ints(3)])
     second = graph.op("Slice", [states, graph.ints(half), graph.ints(2 * half), graph.ints(3)])
     left = graph.op("Sub", [graph.op("Mul", [first, cos]), graph.op("Mul", [second, sin])])
     right = graph.op("Add", [graph.op("Mul", [second, cos]), graph.op("Mul", [first, sin])])
-    return graph.op("Concat", [left, right], axis=3)
+    rest = graph.op("Slice", [states, graph.ints(2 * half), graph.ints(graph.shape.head), graph.ints(3)])
+    return graph.op("Concat", [left, right, rest], axis=3)
 
 
 def _repeated(graph: _Graph, states: str, group: int) -> str:

@@ -1,14 +1,46 @@
-"""The three model servers with small limits, one of each for the whole session, and how a call to them is refused."""
+"""The three model servers with small limits, one of each for the whole session; how a call is refused; a collector of spans."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from gannet_service.errors import GannetError, from_rpc_error
 
 TEXT_BYTES_MAX = 4096
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """Keeps the spans that it is sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.arrived = threading.Event()
+
+    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802
+        """Take one export."""
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.spans += scope.spans
+        self.arrived.set()
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[Collector, str]]:
+    """A collector and its endpoint."""
+    servicer = Collector()
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"http://127.0.0.1:{port}"
+    server.stop(None).wait()
 
 
 @pytest.fixture(scope="session")

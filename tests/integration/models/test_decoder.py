@@ -1,7 +1,10 @@
 """A generator server with a decoder, over a socket."""
 
 import asyncio
+import contextlib
+import random
 
+import grpc
 import pytest
 from fakes.decoder import manifest_of, write_folder
 
@@ -11,13 +14,13 @@ from gannet_service.errors import InvalidInput
 
 
 @pytest.fixture(scope="module")
-def decoder_address(start_service, models_dir, tmp_path_factory) -> str:
+def environment(models_dir, tmp_path_factory) -> dict[str, object]:
     """A tiny random decoder beside the generator that quotes; two slots."""
     folder = tmp_path_factory.mktemp("decoder")
     write_folder(folder / "tiny", positions=512)
     manifest = folder / "models.toml"
     manifest.write_text(manifest_of(folder / "tiny", tokens_max=512))
-    environment = {
+    return {
         "GANNET_GENERATOR_MODELS_DIR": models_dir,
         "GANNET_GENERATOR_MANIFEST": manifest,
         "GANNET_GENERATOR_DECODER_MODEL": "tiny-writer",
@@ -25,6 +28,11 @@ def decoder_address(start_service, models_dir, tmp_path_factory) -> str:
         "GANNET_GENERATOR_DECODER_TOKENS_MAX": 400,
         "GANNET_GENERATOR_DECODER_THREADS": 1,
     }
+
+
+@pytest.fixture(scope="module")
+def decoder_address(start_service, environment) -> str:
+    """A server with it."""
     return start_service("gannet_generator", environment).address
 
 
@@ -78,6 +86,36 @@ async def test_generate_cancelled_streams_leave_the_slots_to_others(generator):
     _, finished = await answer(generator, ask(max_tokens=5, min_tokens=5))
 
     assert finished.reason == pb.FINISH_REASON_LENGTH
+
+
+async def test_generate_a_thousand_random_cancels_leave_no_open_span(
+    start_service, environment, open_channel, collector
+):
+    """Every call that began has ended and is traced, no call and no slot is in use, and all slots still answer at once."""
+    chance = random.Random(0)  # noqa: S311 - a test's dice
+    servicer, endpoint = collector
+    service = start_service("gannet_generator", environment | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+    stub = GeneratorStub(open_channel(service.address))
+
+    async def leave(events: int, within_s: float | None) -> bool:
+        call = stub.Generate(ask(max_tokens=400, min_tokens=400), timeout=within_s)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            for _ in range(events):
+                await call.read()
+        return call.cancel()
+
+    cancelled = served = 0
+    while cancelled < 1000:
+        count = chance.randint(1, 30)
+        gone = await asyncio.gather(*(leave(chance.randint(1, 4), chance.choice((None, 30.0))) for _ in range(count)))
+        cancelled += sum(gone)
+        served += count
+    ends = await asyncio.gather(*(answer(stub, ask(max_tokens=5, min_tokens=5)) for _ in range(2)))
+    served += len(ends)
+    assert [finished.usage.completion_tokens for _, finished in ends] == [5, 5]
+
+    service.stop()
+    assert len([span for span in servicer.spans if span.name.endswith("Generator/Generate")]) == served
 
 
 async def test_generate_longer_than_the_context_is_refused(generator, refusal):

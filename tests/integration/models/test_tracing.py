@@ -1,46 +1,13 @@
 """Traces leave the process when an OTLP endpoint is set."""
 
-import threading
-from collections.abc import Iterator
-from concurrent import futures
 from typing import Any
 
 import grpc
-import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from gannet.embedder.v1 import embedder_pb2, embedder_pb2_grpc
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT_ID = "00f067aa0ba902b7"
-
-
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps the spans that it is sent."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        self.arrived = threading.Event()
-
-    def Export(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        """Take one export."""
-        for resource in request.resource_spans:
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
-        self.arrived.set()
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
-@pytest.fixture
-def collector() -> Iterator[tuple[Collector, str]]:
-    """A collector and its endpoint."""
-    servicer = Collector()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield servicer, f"http://127.0.0.1:{port}"
-    server.stop(None).wait()
 
 
 def test_server_with_an_otlp_endpoint_exports_spans_of_the_callers_trace(start_service, models_dir, collector):

@@ -1,14 +1,18 @@
 """The generator that writes, over a tiny random decoder."""
 
 import asyncio
+import contextlib
+import random
 import time
 
 import pytest
-from fakes.decoder import manifest_of, write_folder
+from fakes.decoder import END, manifest_of, write_folder
 
 from gannet_generator.decoding import DecoderGenerator
 from gannet_generator.generation import Delta, Finished, Message, Request, Sampling
+from gannet_inference.decoder import request
 from gannet_inference.decoder.model import Decoder, DecoderSettings
+from gannet_inference.decoder.request import Token
 from gannet_inference.errors import ModelFailure, UnsupportedModel
 from gannet_inference.manifest import load_manifest
 from gannet_service import call
@@ -66,7 +70,7 @@ async def until(condition) -> None:
 
 
 async def test_generate_ends_with_what_it_used(open_generator):
-    """Deltas are never empty and carry their tokens' ids, but for a last half character's; prompt and answer are counted."""
+    """Deltas are never empty and carry their tokens' ids, the last word those without text; prompt and answer are counted."""
     *deltas, finished = await events_of(open_generator(), tokens_min=20)
 
     assert all(isinstance(delta, Delta) and delta.text for delta in deltas)
@@ -74,7 +78,7 @@ async def test_generate_ends_with_what_it_used(open_generator):
     assert (finished.reason, finished.model) == ("length", "tiny-writer")
     assert finished.usage.completion_tokens == 20
     assert finished.usage.prompt_tokens == HELLO_TOKENS
-    assert 20 - 3 <= sum(len(delta.token_ids) for delta in deltas) <= 20
+    assert sum(len(event.token_ids) for event in [*deltas, finished]) == 20
 
 
 async def test_generate_same_seed_says_the_same_and_tells_the_seed(open_generator):
@@ -93,10 +97,33 @@ async def test_generate_logprobs_have_the_tokens_bytes(open_generator):
     """One for each token, with as many beside it as were asked for."""
     events = await events_of(open_generator(), logprobs=3)
 
-    told = [logprob for event in events[:-1] for logprob in event.logprobs]
-    assert [logprob.token_id for logprob in told] == [one for event in events[:-1] for one in event.token_ids]
+    told = [logprob for event in events for logprob in event.logprobs]
+    assert len(told) == events[-1].usage.completion_tokens
+    assert [logprob.token_id for logprob in told] == [one for event in events for one in event.token_ids]
     assert all(len(logprob.top) == 3 and logprob.logprob < 0 for logprob in told)
     assert all(len(logprob.token) == 1 for logprob in told if logprob.token_id < 256)
+
+
+@pytest.mark.parametrize("text", ["", "so"])
+async def test_generate_tokens_without_text_come_with_the_last_word(open_generator, monkeypatch, text):
+    """The end of an answer is a token, too: its id and log probability are told, after the delta or with it, and once."""
+    tokens = (Token(id=65, logprob=-0.5), Token(id=END, logprob=-0.25))
+    finished = request.Finished(
+        reason="stop", prompt_tokens=1, reused_tokens=0, tokens=2, queue_s=0, prefill_s=0, decode_s=0
+    )
+
+    async def chunks(_asked):
+        yield request.Chunk(text=text, tokens=tokens, finished=finished)
+
+    generator = open_generator()
+    monkeypatch.setattr(generator._decoder, "generate", chunks)
+
+    *deltas, last = await events_of(generator, logprobs=0)
+
+    assert [delta.token_ids for delta in deltas] == [(65, END)] * len(deltas)
+    assert last.token_ids == (() if text else (65, END))
+    holder = deltas[0] if text else last
+    assert [(one.token_id, one.logprob) for one in holder.logprobs] == [(65, -0.5), (END, -0.25)]
 
 
 async def test_generate_closed_early_frees_its_slot(open_generator):
@@ -111,6 +138,44 @@ async def test_generate_closed_early_frees_its_slot(open_generator):
     assert stream.is_cancelled
     await until(lambda: generator._decoder.in_work == 0)
     assert generator._decoder._mailboxes == {}
+
+
+async def test_generate_a_thousand_random_cancels_leave_nothing(open_generator):
+    """Callers who leave before, while or after their prompt is read, by cancelling or by closing: no task, mailbox or slot is left."""
+    chance = random.Random(0)  # noqa: S311 - a test's dice
+    generator = open_generator(tokens_max=30, slots_max=3, queue_max=64, prefix_bytes_max=1 << 18)
+    decoder = generator._decoder
+    before = asyncio.all_tasks()
+    told: list[object] = []
+    cancelled = 0
+
+    async def read(events: int) -> None:
+        asked = Request(messages=[Message(role="user", content="x" * 70)], tokens_max=30, tokens_min=30)
+        async with contextlib.aclosing(generator.generate(asked)) as answer:
+            for _ in range(events):
+                await anext(answer, None)
+                told.append(answer)
+            await asyncio.Event().wait()  # until it is cancelled
+
+    while cancelled < 1000:
+        known, wanted = len(told), [chance.choice((0, 1, 1, 2, 5)) for _ in range(chance.randint(1, 20))]
+        tasks = [asyncio.create_task(read(events)) for events in wanted]
+        if any(wanted) and chance.random() < 0.5:
+            await until(lambda known=known: len(told) > known)
+        for _ in range(chance.randrange(40)):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(end) for end in ends} == {asyncio.CancelledError}
+        cancelled += len(ends)
+    await until(lambda: decoder.in_work == decoder.waiting == 0)
+
+    assert asyncio.all_tasks() == before
+    assert decoder._mailboxes == {}
+    assert decoder._engine.slots.free == decoder.slots == 3
+    assert 0 < decoder._engine._prefixes.bytes_held <= 1 << 18
+    assert (await events_of(generator, tokens_min=20, tokens_max=20))[-1].usage.completion_tokens == 20
 
 
 async def test_generate_deadline_that_passes_is_told(open_generator):

@@ -11,18 +11,21 @@ from gannet_kernels._jit import EXACT, FAST_SUMS, kernel
 from gannet_kernels.similarity import top_k as first_k
 
 # A token 2^-115 times as likely as the best, 80 nats below it, has no chance.
-_LEAST_POWER = -115.0
-_LIGHTEST = np.float32(2.0**_LEAST_POWER)
+_LEAST_POWER = np.float32(-115.0)
+_LIGHTEST = np.float32(2.0**-115)
+# Steeper than this a temperature makes float32 overflow, and leaves the best token alone long before.
+_STEEPEST = 1e30
 _LOG2_E = 1.4426950408889634
 # 2^f on [0, 1] to 3e-9, fitted so that 0 gives 1 and 1 gives 2.
 _C0, _C1, _C2, _C3, _C4, _C5, _C6 = (
     np.float32(coefficient)
     for coefficient in (1.0, 0.693147007, 0.240229742, 0.0554835219, 0.00967868463, 0.00124399512, 0.000217049867)
 )
-# Ranges of 0.02 nats: of 49,152 normally distributed logits the fullest holds about 400.
-_RANGES = 4096
 _BLOCK = 256
-_KEPT = -1
+_STRETCH = 32
+# The search for top-p's limit ends after so many sums, or where its bounds are so near that few tokens lie between them.
+_CUTS = 8
+_NEAR = 1.05
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -63,6 +66,7 @@ def sample(
     """
     tokens = best.copy()
     weights = np.empty(logits.shape[1], dtype=np.float32)
+    masses = np.empty((logits.shape[1] + _BLOCK - 1) // _BLOCK, dtype=np.float64)
     for row in range(logits.shape[0]):
         top = np.float64(logits[row, best[row]])
         if not np.isfinite(top):
@@ -71,16 +75,17 @@ def sample(
         scale = 1.0 / temperature[row] if temperature[row] > 0.0 else np.inf
         if not np.isfinite(scale * -_LEAST_POWER):
             continue
-        total = _weigh(logits[row], top, scale, weights)
         share = uniform(seeds[row], positions[row])
         if 0 < top_k[row] < logits.shape[1]:
-            kept = _first(logits[row], weights, top_k[row], top_p[row], min_p[row])
-        elif top_p[row] < 1.0 or min_p[row] > 0.0:
-            kept = _nucleus(logits[row], weights, total, top_p[row], min_p[row])
-        else:
-            tokens[row] = _draw(weights, share * total, best[row])
+            order = first_k(logits[row], top_k[row])
+            tokens[row] = _draw_first(order, logits[row][order], scale, share, top_p[row], min_p[row])
             continue
-        tokens[row] = kept[_draw(weights[kept], share * weights[kept].sum(), 0)]
+        total = _weigh(logits[row], top, scale, weights, masses)
+        least = _LIGHTEST
+        if top_p[row] < 1.0 or min_p[row] > 0.0:
+            least = _cut(logits[row], weights, masses, total, top_p[row], min_p[row])
+            total = _sum_from(weights, least, masses)
+        tokens[row] = _draw(weights, masses, least, share * total, best[row])
     return tokens
 
 
@@ -140,122 +145,174 @@ def log_sum_exp(logits: NDArray[np.float32], best: float) -> float:
         best: the greatest of them, finite; those more than 80 below it count for nothing.
     """
     weights = np.empty(logits.shape[0], dtype=np.float32)
-    return best + np.log(_weigh(logits, best, 1.0, weights))
+    masses = np.empty((logits.shape[0] + _BLOCK - 1) // _BLOCK, dtype=np.float64)
+    return best + np.log(_weigh(logits, best, 1.0, weights, masses))
 
 
 @kernel(fastmath=FAST_SUMS)
-def _weigh(logits: NDArray[np.float32], best: float, scale: float, weights: NDArray[np.float32]) -> float:
-    """Writes exp((logit - best)·scale) for every logit and returns their sum.
+def _weigh(
+    logits: NDArray[np.float32],
+    best: float,
+    scale: float,
+    weights: NDArray[np.float32],
+    masses: NDArray[np.float64],
+) -> float:
+    """Writes exp((logit - best)·scale) for every logit, and the sum of each block; returns the sum of all.
 
     exp(x) = 2^n · 2^f with n whole and f in [0, 1): 2^f by a polynomial of degree 6 (to 2e-7), 2^n by adding n to the exponent's bits. The
-    machine's exp is a call per element; this is arithmetic on SIMD registers.
+    machine's exp is a call per element; this is arithmetic on SIMD registers, in float32, where the difference of two logits is
+    as exact as they are.
     """
-    bits = weights.view(np.int32)
-    to_powers_of_two = scale * _LOG2_E
-    for token in range(logits.shape[0]):
-        power = np.float32(max((np.float64(logits[token]) - best) * to_powers_of_two, _LEAST_POWER))
-        whole = np.floor(power)
-        f = power - whole
-        weights[token] = _C0 + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
-        bits[token] += np.int32(whole) << np.int32(23)
+    highest, to_powers_of_two = np.float32(best), np.float32(min(scale * _LOG2_E, _STEEPEST))
     total = 0.0
-    for token in range(logits.shape[0]):
-        weight = weights[token]
-        weight = weight if weight > _LIGHTEST else np.float32(0.0)
-        weights[token] = weight
-        total += np.float64(weight)
+    for block in range(masses.shape[0]):
+        # Slices, whose places begin at 0: of others Numba asks whether they are negative, one by one.
+        start = block * _BLOCK
+        values, out = logits[start : start + _BLOCK], weights[start : start + _BLOCK]
+        bits = out.view(np.int32)
+        for token in range(values.shape[0]):
+            power = max((values[token] - highest) * to_powers_of_two, _LEAST_POWER)
+            whole = np.floor(power)
+            f = power - whole
+            out[token] = _C0 + f * (_C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6)))))
+            bits[token] += np.int32(whole) << np.int32(23)
+        mass = 0.0
+        for token in range(out.shape[0]):
+            weight = out[token]
+            weight = weight if weight > _LIGHTEST else np.float32(0.0)
+            out[token] = weight
+            mass += np.float64(weight)
+        masses[block] = mass
+        total += mass
     return total
 
 
 @kernel(fastmath=EXACT)
-def _first(
-    logits: NDArray[np.float32], weights: NDArray[np.float32], count_max: int, top_p: float, min_p: float
-) -> NDArray[np.int64]:
-    """The tokens that the three limits keep where top-k is one of them, in the order of ids."""
-    order = first_k(logits, count_max)
-    total = 0.0
-    for token in order:
-        total += weights[token]
+def _draw_first(
+    order: NDArray[np.int64], logits: NDArray[np.float32], scale: float, share: float, top_p: float, min_p: float
+) -> int:
+    """Draws from the first of an order, with their logits, that top-p and min-p keep; nobody else's weight is needed."""
+    weights = np.empty(logits.shape[0], dtype=np.float32)
+    masses = np.empty((logits.shape[0] + _BLOCK - 1) // _BLOCK, dtype=np.float64)
+    total = _weigh(logits, np.float64(logits[0]), scale, weights, masses)
     count, mass = 0, 0.0
     while count < order.shape[0]:
-        weight = np.float64(weights[order[count]])
+        weight = np.float64(weights[count])
         if count > 0 and ((top_p < 1.0 and mass >= top_p * total) or weight < min_p or weight == 0.0):
             break
         mass += weight
         count += 1
-    return np.sort(order[:count])
+    # A draw counts in the order of ids.
+    passed, token = 0.0, int(order[0])
+    for place in np.argsort(order[:count]):
+        passed += weights[place]
+        token = int(order[place])
+        if passed > share * mass:
+            break
+    return token
 
 
 @kernel(fastmath=EXACT)
-def _nucleus(
-    logits: NDArray[np.float32], weights: NDArray[np.float32], total: float, top_p: float, min_p: float
-) -> NDArray[np.int64]:
-    """The tokens that top-p and min-p keep, in the order of ids.
+def _cut(
+    logits: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    masses: NDArray[np.float64],
+    total: float,
+    top_p: float,
+    min_p: float,
+) -> np.float32:
+    """The least weight of the tokens that top-p and min-p keep; those of that weight or more that are not kept are set to 0.
 
-    Tokens lighter than the mean of what top-p leaves out can only be among what it leaves out: most are dropped by that alone.
+    Tokens lighter than the mean of what top-p leaves out can only be among what it leaves out. Between that weight and the best
+    one's the limit is searched by sums over all tokens, which cost 3 µs each and no branch that cannot be foretold: the logarithm of
+    what is left out is nearly a straight line over that of the weight. Only the few between the last two bounds are sorted.
     """
-    least = max(min_p, (1.0 - top_p) * total / weights.shape[0])
-    candidates = np.empty(weights.shape[0], dtype=np.int64)
-    found = 0
-    for token in range(weights.shape[0]):
-        candidates[found] = token
-        # No branch: which tokens are heavy cannot be foretold.
-        found += 1 if weights[token] >= least and weights[token] > 0.0 else 0
-    candidates = candidates[:found]
-    return candidates if top_p >= 1.0 else _heaviest(logits, weights, candidates, top_p * total)
-
-
-@kernel(fastmath=EXACT)
-def _heaviest(
-    logits: NDArray[np.float32], weights: NDArray[np.float32], candidates: NDArray[np.int64], mass_max: float
-) -> NDArray[np.int64]:
-    """The fewest candidates that weigh `mass_max`, in the order of ids.
-
-    Weights are counted by narrow ranges of logits; only the range in which the limit falls is sorted.
-    """
-    best = logits[candidates].max()
-    ranges_per_logit = _RANGES / max(best - logits[candidates].min(), np.float32(1e-6))
-    places = np.empty(candidates.shape[0], dtype=np.int64)
-    masses = np.zeros(_RANGES + 1, dtype=np.float64)
-    for number in range(candidates.shape[0]):
-        places[number] = int((best - logits[candidates[number]]) * ranges_per_logit)
-        masses[places[number]] += weights[candidates[number]]
-    edge, mass = 0, 0.0
-    while edge < _RANGES and mass + masses[edge] < mass_max:
-        mass += masses[edge]
-        edge += 1
-    inside = np.flatnonzero(places == edge)
-    values = -logits[candidates[inside]]
+    low = np.float32(max(min_p, np.float64(_LIGHTEST)))
+    if top_p >= 1.0:
+        return low
+    low = max(low, np.float32((1.0 - top_p) * total / weights.shape[0]))
+    high, mass_max = np.float32(2.0), top_p * total
+    out_low, out_high = total - _sum_from(weights, low, masses), total
+    if total - out_low <= mass_max:
+        return low
+    goal = np.log(total - mass_max)
+    for _ in range(_CUTS):
+        if high < np.float32(_NEAR) * low:
+            break
+        below = np.log(max(out_low, 1e-3 * (total - mass_max)))
+        span = np.log(out_high) - below
+        share = min(max((goal - below) / span, 0.1), 0.9) if span > 0.0 else 0.5
+        middle = np.float32(np.exp((1.0 - share) * np.log(low) + share * np.log(high)))
+        mass = _sum_from(weights, middle, masses)
+        if mass >= mass_max:
+            low, out_low = middle, total - mass
+        else:
+            high, out_high = middle, total - mass
+    edge = _between(weights, low, high)
+    mass = total - out_high
     # Mergesort is the stable sort: equals keep the order of their ids.
-    for number in inside[np.argsort(values, kind="mergesort")]:
-        if mass == 0.0 or mass < mass_max:
-            mass += weights[candidates[number]]
-            places[number] = _KEPT
-    return candidates[places < edge]
+    for token in edge[np.argsort(-logits[edge], kind="mergesort")]:
+        if mass > 0.0 and mass >= mass_max:
+            weights[token] = np.float32(0.0)
+        mass += weights[token]
+    return low
 
 
 @kernel(fastmath=FAST_SUMS)
-def _draw(weights: NDArray[np.float32], target: float, best: int) -> int:
-    """The token at which the weights, added in the order of ids, pass the target.
+def _sum_from(weights: NDArray[np.float32], least: np.float32, masses: NDArray[np.float64]) -> float:
+    """What those weigh together that are no lighter than `least`; writes each block's sum."""
+    total = 0.0
+    for block in range(masses.shape[0]):
+        inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
+        # In float32, eight and more at a time: 32 sums of a kind are off by 1e-6 at the most.
+        mass = np.float32(0.0)
+        for place in range(inside.shape[0]):
+            weight = inside[place]
+            mass += weight if weight >= least else np.float32(0.0)
+        masses[block] = mass
+        total += np.float64(mass)
+    return total
 
-    Whole blocks first: a sum of 256 in SIMD registers instead of 256 sums that wait for each other.
+
+@kernel(fastmath=EXACT)
+def _between(weights: NDArray[np.float32], low: np.float32, high: np.float32) -> NDArray[np.int64]:
+    """The tokens of `low` or more and less than `high`, in the order of ids; most stretches hold none, which one look tells."""
+    found = np.empty(weights.shape[0], dtype=np.int64)
+    count = 0
+    for start in range(0, weights.shape[0], _STRETCH):
+        stretch = weights[start : start + _STRETCH]
+        some = 0
+        for place in range(stretch.shape[0]):
+            some |= np.int32(low <= stretch[place]) & np.int32(stretch[place] < high)
+        if some:
+            for place in range(stretch.shape[0]):
+                if low <= stretch[place] < high:
+                    found[count] = start + place
+                    count += 1
+    return found[:count]
+
+
+@kernel(fastmath=EXACT)
+def _draw(
+    weights: NDArray[np.float32], masses: NDArray[np.float64], least: np.float32, target: float, best: int
+) -> int:
+    """The token at which the weights of `least` or more, added in the order of ids, pass the target; `best` where none is.
+
+    Blocks that the target lies behind are passed over by their mass.
     """
     passed = 0.0
     last = best
-    for start in range(0, weights.shape[0], _BLOCK):
-        end = min(start + _BLOCK, weights.shape[0])
-        block = 0.0
-        for token in range(start, end):
-            block += np.float64(weights[token])
-        if passed + block > target:
-            for token in range(start, end):
-                if weights[token] > 0.0:
-                    passed += np.float64(weights[token])
-                    last = token
-                    if passed > target:
-                        return last
-        else:
-            passed += block
+    for block in range(masses.shape[0]):
+        if passed + masses[block] <= target:
+            passed += masses[block]
+            continue
+        inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
+        for place in range(inside.shape[0]):
+            if inside[place] >= least:
+                passed += np.float64(inside[place])
+                last = block * _BLOCK + place
+                if passed > target:
+                    return last
     return last
 
 

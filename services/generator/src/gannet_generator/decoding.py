@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import math
 import secrets
 import sys
@@ -76,10 +77,13 @@ class DecoderGenerator:
             asked = self._request(request, prompt, seed)
             async with contextlib.aclosing(self._decoder.generate(asked)) as chunks:
                 async for chunk in chunks:
+                    ids, logprobs = self._tokens(chunk, told=request.logprobs is not None)
                     if chunk.text:
-                        yield self._delta(chunk, told=request.logprobs is not None)
+                        yield Delta(text=chunk.text, token_ids=ids, logprobs=logprobs)
+                        ids, logprobs = (), ()
                     if chunk.finished is not None:
-                        yield self._finished(chunk.finished, seed)
+                        finished = self._finished(chunk.finished, seed)
+                        yield dataclasses.replace(finished, token_ids=ids, logprobs=logprobs)
 
     async def count_tokens(self, messages: Sequence[Message], texts: Sequence[str]) -> TokenCounts:
         """In the model's own tokens, special ones of the chat template included.
@@ -129,10 +133,9 @@ class DecoderGenerator:
             seed=seed,
         )
 
-    def _delta(self, chunk: request.Chunk, *, told: bool) -> Delta:
+    def _tokens(self, chunk: request.Chunk, *, told: bool) -> tuple[tuple[int, ...], tuple[TokenLogprob, ...]]:
         ids = tuple(token.id for token in chunk.tokens)
-        logprobs = tuple(self._logprob(token) for token in chunk.tokens) if told else ()
-        return Delta(text=chunk.text, token_ids=ids, logprobs=logprobs)
+        return ids, tuple(self._logprob(token) for token in chunk.tokens) if told else ()
 
     def _logprob(self, token: request.Token) -> TokenLogprob:
         spell = self._decoder.token_bytes

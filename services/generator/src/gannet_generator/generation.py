@@ -137,6 +137,8 @@ class Finished:
         usage: None where nothing was written by a model, or nobody knows.
         reading: None where nothing was quoted.
         seed: the one that was used; None where nothing is drawn or nobody knows.
+        token_ids: the tokens since the last delta: no text came of them.
+        logprobs: one for each of these, where they were asked for.
     """
 
     reason: Reason
@@ -145,6 +147,8 @@ class Finished:
     usage: Usage | None = None
     reading: Reading | None = None
     seed: int | None = None
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 Event = Delta | Citation | Finished

@@ -109,6 +109,8 @@ def from_finished(finished: Finished, *, generator: str, first_token_us: int, to
         seed=finished.seed,
         model=finished.model,
         generator=generator,
+        token_ids=finished.token_ids,
+        logprobs=[_logprob(one) for one in finished.logprobs],
     )
     if finished.reading is not None:
         message.best_score = finished.reading.best_logit

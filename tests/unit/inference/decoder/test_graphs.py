@@ -1,4 +1,4 @@
-"""Random-weight Llama and Qwen2 graphs in every layout against a plain NumPy decoder."""
+"""Random-weight Llama, Qwen2 and Phi graphs in every layout against a plain NumPy decoder."""
 
 import random
 
@@ -16,7 +16,8 @@ from gannet_inference.decoder.request import DecodeRequest, Sampling
 
 TOKENIZER = byte_tokenizer()
 POSITIONS = 128
-LLAMA, QWEN2 = reference.Shape(), reference.Shape(biases=True)
+LLAMA, QWEN2, PHI = reference.Shape(), reference.Shape(biases=True), reference.Shape(phi=True, heads=2)
+FAMILIES = {LLAMA: "llama", QWEN2: "qwen2", PHI: "phi"}
 # Logits here are up to 13; products in float32 against float64, and fp16 in fp16.
 TOLERANCE = {32: 1e-4, 16: 0.03, 8: 1e-4, 4: 1e-4}
 # Ids 0..255 are bytes, so that whatever a random model says is some text; the two specials and the rest are left out of prompts.
@@ -26,9 +27,11 @@ CASES = [
     *((LLAMA, layout, bits) for layout in ("genai", "optimum") for bits in (32, 16, 8, 4)),
     *((QWEN2, layout, 32) for layout in ("genai", "positions", "seqlens", "optimum")),
     (QWEN2, "genai", 4),
+    *((PHI, layout, 32) for layout in ("genai", "positions", "optimum")),
+    (PHI, "genai", 8),
 ]
 GRAPHS = pytest.mark.parametrize(
-    "shape,layout,bits", CASES, ids=[f"{'qwen2' if case[0].biases else 'llama'}-{case[1]}-{case[2]}" for case in CASES]
+    "shape,layout,bits", CASES, ids=[f"{FAMILIES[shape]}-{layout}-{bits}" for shape, layout, bits in CASES]
 )
 
 

@@ -7,7 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 _LOGITS = "logits"
-# What may stand between the head's product and the output.
+# What may stand between the head's product and the output, beside a bias.
 _UNARY = frozenset({"Identity", "Cast"})
 _PRODUCTS = frozenset({"MatMul", "MatMulNBits"})
 _LAST = "gannet_last"
@@ -26,9 +26,12 @@ def keep_last_position(model: onnx.ModelProto) -> bool:
     """
     graph = model.graph
     producers: dict[str, Any] = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name for tensor in graph.initializer}
     node = producers.get(_LOGITS)
-    while node is not None and node.op_type in _UNARY:
-        node = producers.get(node.input[0])
+    while node is not None and (node.op_type in _UNARY or node.op_type == "Add"):
+        varying = [name for name in node.input if name not in constants]
+        # A sum of two parts that both depend on the text is no bias.
+        node = producers.get(varying[0]) if len(varying) == 1 else None
     output = next((entry for entry in graph.output if entry.name == _LOGITS), None)
     if node is None or output is None or node.op_type not in _PRODUCTS:
         return False

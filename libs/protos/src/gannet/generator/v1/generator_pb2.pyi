@@ -337,7 +337,7 @@ class TokenLogprob(_message.Message):
     token_id: _builtins.int
     """token_id is its number in the model's vocabulary; 0 where the generator does not know it."""
     logprob: _builtins.float
-    """logprob is the natural logarithm of its probability, after temperature and penalties, at most 0."""
+    """logprob is the natural logarithm of its probability, at most 0: of a decoder the model's own, before temperature and penalties."""
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
         """top are the likeliest tokens in its place, likeliest first, as many as were asked for; their own top is empty."""
@@ -433,6 +433,8 @@ class Finished(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     GENERATOR_FIELD_NUMBER: _builtins.int
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    LOGPROBS_FIELD_NUMBER: _builtins.int
     reason: Global___FinishReason.ValueType
     """reason says why the answer ended."""
     best_score: _builtins.float
@@ -455,6 +457,14 @@ class Finished(_message.Message):
     def timings(self) -> Global___Timings:
         """timings say where the time went."""
 
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """token_ids are the tokens since the last delta, in order: those without text, such as the end of the answer, and what became no character."""
+
+    @_builtins.property
+    def logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """logprobs has one entry for each of token_ids, if they were asked for and the generator knows them."""
+
     def __init__(
         self,
         *,
@@ -467,10 +477,12 @@ class Finished(_message.Message):
         seed: _builtins.int | None = ...,
         model: _builtins.str = ...,
         generator: _builtins.str = ...,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
+        logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "seed", b"seed", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "best_score", b"best_score", "generator", b"generator", "model", b"model", "reason", b"reason", "seed", b"seed", "sentences_scored", b"sentences_scored", "timings", b"timings", "tokens_read", b"tokens_read", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "best_score", b"best_score", "generator", b"generator", "logprobs", b"logprobs", "model", b"model", "reason", b"reason", "seed", b"seed", "sentences_scored", b"sentences_scored", "timings", b"timings", "token_ids", b"token_ids", "tokens_read", b"tokens_read", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
