@@ -77,8 +77,7 @@ def sample(
             continue
         share = uniform(seeds[row], positions[row])
         if 0 < top_k[row] < logits.shape[1]:
-            order = first_k(logits[row], top_k[row])
-            tokens[row] = _draw_first(order, logits[row][order], scale, share, top_p[row], min_p[row])
+            tokens[row] = _draw_first(logits[row], top_k[row], scale, share, top_p[row], min_p[row])
             continue
         total = _weigh(logits[row], top, scale, weights, masses)
         least = _LIGHTEST
@@ -189,12 +188,14 @@ def _weigh(
 
 @kernel(fastmath=EXACT)
 def _draw_first(
-    order: NDArray[np.int64], logits: NDArray[np.float32], scale: float, share: float, top_p: float, min_p: float
+    logits: NDArray[np.float32], count_max: int, scale: float, share: float, top_p: float, min_p: float
 ) -> int:
-    """Draws from the first of an order, with their logits, that top-p and min-p keep; nobody else's weight is needed."""
-    weights = np.empty(logits.shape[0], dtype=np.float32)
-    masses = np.empty((logits.shape[0] + _BLOCK - 1) // _BLOCK, dtype=np.float64)
-    total = _weigh(logits, np.float64(logits[0]), scale, weights, masses)
+    """Draws from the first `count_max` that top-p and min-p keep; nobody else's weight is needed."""
+    order = first_k(logits, count_max)
+    best = logits[order]
+    weights = np.empty(best.shape[0], dtype=np.float32)
+    masses = np.empty((best.shape[0] + _BLOCK - 1) // _BLOCK, dtype=np.float64)
+    total = _weigh(best, np.float64(best[0]), scale, weights, masses)
     count, mass = 0, 0.0
     while count < order.shape[0]:
         weight = np.float64(weights[count])
@@ -203,13 +204,14 @@ def _draw_first(
         mass += weight
         count += 1
     # A draw counts in the order of ids.
-    passed, token = 0.0, int(order[0])
-    for place in np.argsort(order[:count]):
-        passed += weights[place]
-        token = int(order[place])
+    by_id = np.argsort(order[:count])
+    passed, last = 0.0, 0
+    for number in range(count):
+        last = by_id[number]
+        passed += weights[last]
         if passed > share * mass:
             break
-    return token
+    return int(order[last])
 
 
 @kernel(fastmath=EXACT)
