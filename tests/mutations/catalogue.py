@@ -306,6 +306,7 @@ ENCODERS = (
 KERNELS = (
     one("equal scores keep their order", SIMILARITY, f"{KERNEL}/_heap.py", "return place < other", "return place > other"),
     one("a kernel lets NaN through", WARM, f"{KERNEL}/_jit.py", '"contract", "nsz"})', '"contract", "nsz", "nnan"})'),
+    one("machine code of two processes has two names", WARM, f"{KERNEL}/_jit.py", "count(secrets.randbits(48))", "count(1)"),
     one("no kernel is compiled in the middle of a request", WARM, f"{KERNEL}/warm.py", "disable_compile()", "signatures"),
     one("a service without a compiler says so", WARM, f"{KERNEL}/warm.py", "_log.warning(", "_log.debug("),
     one(

@@ -17,7 +17,7 @@ REFUSING = (
         REFUSALS,
         f"{SERVICE}/interceptor.py",
         "            self.refusals.count(method, error)\n",
-        "            self.refusals.count(method, error)\n            self._in_work += 1\n            self._idle.clear()\n",
+        "            self.refusals.count(method, error)\n            places.take(1)\n",
     ),
     one(
         "refusals: all of them are counted",

@@ -35,6 +35,17 @@ print(len(KERNELS) - compiled, [kernel.__name__ for kernel, _ in KERNELS if not 
     assert _run(program) == "0 []"
 
 
+def test_machine_code_of_two_processes_has_different_names():
+    """What one process left in the cache and what another added to it can be loaded together."""
+    program = """
+import gannet_kernels
+from numba.core.bytecode import FunctionIdentity
+print(FunctionIdentity.from_function(gannet_kernels.top_k.py_func).unique_name)
+"""
+
+    assert _run(program) != _run(program)
+
+
 def test_kernels_are_compiled_without_gil_and_with_stated_fast_math():
     """Every kernel is nogil, serial, and leaves NaN alone."""
     assert len(KERNELS) > 10

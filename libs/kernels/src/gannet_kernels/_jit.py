@@ -1,5 +1,7 @@
 """The one way a kernel is compiled: cached on disk, without the GIL, serial, for the types it states and no others."""
 
+import itertools
+import secrets
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -9,8 +11,16 @@ numba: Any = None
 _import_error = ""
 try:
     import numba
+    from numba.core.bytecode import FunctionIdentity
 except (ImportError, OSError) as error:  # no wheel for this platform, or LLVM's library cannot be loaded
     _import_error = str(error)
+else:
+    # Numba tells equally named functions apart, such as the sorts inside `argsort`, by a count that begins at 1 in every
+    # process, and the count is part of the names in cached machine code. Where one process compiled some kernels and a later one the rest,
+    # a third loads two functions of one name, runs the wrong one, and `sample` gave 3,338 wrong tokens of 4,000. So every process
+    # counts from a place of its own.
+    counts: Any = FunctionIdentity
+    counts._unique_ids = itertools.count(secrets.randbits(48))  # noqa: SLF001 - there is no public way
 
 P = ParamSpec("P")
 R = TypeVar("R")
