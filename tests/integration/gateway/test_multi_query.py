@@ -39,9 +39,10 @@ async def cars(
     connect: Callable[[Stack, str], Client],
     models_dir: str,
 ) -> AsyncIterator[Client]:
-    """A collection at a gateway whose first generator is the upstream."""
+    """A collection at a gateway where the upstream answers whoever names no generator."""
     one = {"base_url": upstream.base_url, "model": "wader", "attempts_max": 1}
     environment = {"GANNET_GENERATOR_MODELS_DIR": models_dir, "GANNET_GENERATOR_UPSTREAMS": json.dumps([one])}
+    environment["GANNET_GENERATOR_DEFAULT_GENERATOR"] = "upstream"
     generator = start_service("gannet_generator", environment)
     stack = await asyncio.to_thread(start_gateway, generator_target=generator.address)  # it has a loop of its own
     client = connect(stack, KEY)

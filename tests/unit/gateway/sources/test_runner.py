@@ -275,7 +275,7 @@ async def test_run_cut_off_is_repeated(
 
 
 async def test_run_into_a_collection_that_fails_is_recorded(
-    sources: Sources, runner: SourceRunner, folder: Path, embedder: FakeEmbedder
+    *, sources: Sources, runner: SourceRunner, folder: Path, ingestion: Ingestion, monkeypatch: pytest.MonkeyPatch
 ):
     """A bug too: the run says that the log has it, and the runner goes on."""
     await sources.create(Source(name=NAME, directory=str(folder)))
@@ -283,7 +283,7 @@ async def test_run_into_a_collection_that_fails_is_recorded(
     async def bug(*_arguments: Any, **_options: Any) -> None:
         raise ZeroDivisionError
 
-    embedder.passages = bug
+    monkeypatch.setattr(ingestion.ingester, "index", bug)
     await runner.run_due()
     run = (await sources.get(NAME)).last_run
     assert run is not None
