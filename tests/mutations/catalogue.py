@@ -229,6 +229,13 @@ LIMITS = (
         " and False else self._rpcs\n\n        async def serve(request: Any, context: Context) -> AsyncIterator[Any]:",
     ),
     one(
+        "calls that come at once are not cancelled by lot",
+        "tests/integration/models/test_several.py",
+        f"{SERVICE}/serve.py",
+        '("grpc.server.max_pending_requests", pending_max)',
+        '("grpc.server.max_pending_requests", 100)',
+    ),
+    one(
         "a stream reads nothing more once the server is going away",
         "tests/unit/service/test_streams.py",
         f"{SERVICE}/streams.py",

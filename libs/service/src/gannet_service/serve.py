@@ -168,6 +168,9 @@ def _bind(server: grpc.aio.Server, config: ServiceConfig) -> int:
 
 
 def _options(config: ServiceConfig) -> list[tuple[str, int]]:
+    # Calls that have come and are not looked at yet. From 1,000 on gRPC cancels some by lot, in no words, and so many come at once
+    # where thousands of callers open their streams again.
+    pending_max = max(1000, config.concurrent_rpcs_max + config.concurrent_streams_max)
     options = [
         # Without this a stale process shares the port silently and takes half of the calls.
         ("grpc.so_reuseport", 0),
@@ -177,6 +180,8 @@ def _options(config: ServiceConfig) -> list[tuple[str, int]]:
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.server.max_pending_requests", pending_max),
+        ("grpc.server.max_pending_requests_hard_limit", 3 * pending_max),
     ]
     if config.connection_age_max_s:
         # No grace limit: new calls go to a new connection, and a stream that is at work (an upload of an hour) ends by itself.
