@@ -166,6 +166,7 @@ def measured(
         "per s": len(taken_ms) / reply["seconds"],
         "p50 ms": statistics.median(taken_ms),
         "p99 ms": quantiles[98],
+        "refused": reply.get("refused", 0),
         **{f"{name} CPU ms": 1e3 * seconds / len(taken_ms) for name, seconds in spent.items()},
     }
     print(

@@ -97,7 +97,7 @@ class GeneratorConfig(ServiceConfig):
         description="Cores that the model uses per sentence; several sentences side by side are faster.",
     )
     queue_texts_max: int = Field(
-        2048,
+        16_384,  # 256 answers of `sentences_scored_max` sentences
         ge=1,
         le=1_000_000,
         description="Sentences that may wait for the model; more are refused with RESOURCE_EXHAUSTED.",
