@@ -102,8 +102,8 @@ ANSWERING = (
         "a deleted collection takes its conversations along",
         KEPT,
         f"{GATEWAY}/ledger/journal.py",
-        "revisions, turns, conversations, feedback, prompts, sources):",
-        "revisions, feedback, prompts, sources):",
+        "revisions, turns, conversations, feedback, prompts",
+        "revisions, feedback, prompts",
     ),
     one(
         "templates do not loop",

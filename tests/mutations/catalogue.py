@@ -164,8 +164,8 @@ LIMITS = (
         "an answer by words alone is named as such",
         SEARCH,
         f"{GATEWAY}/search/search.py",
-        "degraded=vectors.degraded + skipped",
-        "degraded=skipped",
+        "degraded=phrasings.degraded + vectors.degraded + skipped",
+        "degraded=phrasings.degraded + skipped",
     ),
     one("a hung stage is given up", SEARCH, f"{GATEWAY}/search/search.py", "asyncio.timeout(limit_s)", "asyncio.timeout(None)"),
     one(

@@ -13,8 +13,8 @@ QUEUEING = (
         "jobs: the publish that shows a document ends its job",
         QUEUE,
         JOURNAL,
-        "            await _end_jobs(connection, publish, self._clock())\n",
-        "",
+        "ended = await _end_jobs(connection, publish, now)",
+        "ended = list[EndedJob]()",
     ),
     one(
         "jobs: what is part of a publish is ended by it alone",
