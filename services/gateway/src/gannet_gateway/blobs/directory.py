@@ -80,12 +80,11 @@ class FileWriter:
 
 
 def _put(path: Path, content: bytes) -> None:
-    file = _temporary(path)
-    try:
+    with contextlib.ExitStack() as undo:
+        file = _temporary(path)
+        undo.callback(_throw_away, file)
         file.write(content)
-    except BaseException:
-        _throw_away(file)
-        raise
+        undo.pop_all()
     _put_in_place(file, path)
 
 

@@ -9,6 +9,7 @@ from cachetools import LRUCache
 
 from gannet_gateway.ledger.records import Collection
 from gannet_gateway.names import CollectionName
+from gannet_service.errors import GannetError
 
 COLLECTIONS_KEPT_MAX = 10_000
 
@@ -67,7 +68,7 @@ class CollectionReader:
         version, began_at = self._version(), self._clock()
         try:
             collection = await self._read(name)
-        except BaseException:
+        except GannetError:
             self._known.pop(name, None)
             raise
         finally:

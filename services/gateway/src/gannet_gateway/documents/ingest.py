@@ -272,22 +272,15 @@ class Ingester:
 
     async def _settle(self, claim: Claim) -> None:
         """Remove what is staged under a claim that was taken over and release it; an erasure is finished."""
-        self.holders.add(claim.holder)
-        try:
-            collection = await self._ledger.collection_settings(claim.document.parent)
-            if claim.purpose is Purpose.PURGE:
-                await self._erase_document(collection, claim)
-                return
-            await self._index.delete_staged(_qdrant(collection), claim)
-            await self._blobs.delete(claim.document, claim.attempt)
-            await self._journal.release(claim)
-        except NotFound:
-            return  # the collection is being deleted, and its claims go with it
-        except BaseException:
-            await self._journal.abandon([claim.holder])
-            raise
-        finally:
-            self.holders.discard(claim.holder)
+        async with self._finishing(claim.holder):
+            with contextlib.suppress(NotFound):  # the collection is being deleted, and its claims go with it
+                collection = await self._ledger.collection_settings(claim.document.parent)
+                if claim.purpose is Purpose.PURGE:
+                    await self._erase_document(collection, claim)
+                    return
+                await self._index.delete_staged(_qdrant(collection), claim)
+                await self._blobs.delete(claim.document, claim.attempt)
+                await self._journal.release(claim)
 
     async def _erase_document(self, collection: Collection, claim: Claim) -> None:
         await self._index.delete_document(_qdrant(collection), claim.document)
@@ -299,16 +292,25 @@ class Ingester:
         holder = await self._journal.begin_erase(name)
         if holder is None:
             return
-        self.holders.add(holder)
-        try:
+        async with self._finishing(holder):
             await self._index.delete_collection(qdrant_collection(model, digest), name)
             await self._blobs.delete_collection(name)
             await self._journal.finish_delete_collection(name)
-        except BaseException:
-            await self._journal.abandon([holder])
-            raise
+
+    @contextlib.asynccontextmanager
+    async def _finishing(self, holder: str) -> AsyncGenerator[None]:
+        """Renews what `holder` has claimed; where the block does not come to its end, another gateway may finish at once."""
+        self.holders.add(holder)
+        is_finished = False
+        try:
+            yield
+            is_finished = True
         finally:
-            self.holders.discard(holder)
+            try:
+                if not is_finished:
+                    await self._journal.abandon([holder])
+            finally:
+                self.holders.discard(holder)
 
 
 def _qdrant(collection: Collection) -> str:

@@ -122,22 +122,24 @@ class Parser:
         async with self._slots:
             for attempt in range(1, ATTEMPTS + 1):
                 worker = self._idle.pop() if self._idle else await _Worker.start(self._limits, self._worker_limits)
+                is_settled = False
                 try:
                     text = await worker.parse(content, mime_type)
+                    is_settled = True
                 except Unreadable:
+                    is_settled = True
                     await self._keep(worker)
                     raise
                 except _Gone as error:
-                    await worker.end()
                     _log.warning("parser died", mime_type=mime_type, bytes=content.size, cause=str(error))
                     if attempt == ATTEMPTS:
                         raise Unreadable(f"reading it as {mime_type} ended the parser's process ({error})") from error
-                except BaseException:
-                    await asyncio.shield(worker.end())
-                    raise
                 else:
                     await self._keep(worker)
                     return text
+                finally:
+                    if not is_settled:  # it died, or its caller left in the middle
+                        await asyncio.shield(worker.end())
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _keep(self, worker: "_Worker") -> None:
